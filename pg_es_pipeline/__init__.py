@@ -1,0 +1,1 @@
+"""Keeps Elasticsearch indices in step with PostgreSQL tables, orchestrated by Dagster."""

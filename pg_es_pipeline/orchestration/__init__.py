@@ -1,0 +1,1 @@
+"""Everything that imports Dagster: assets, partitions, sensors, jobs, resources."""

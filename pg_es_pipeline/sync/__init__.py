@@ -1,0 +1,1 @@
+"""The engine: moves rows from PostgreSQL to Elasticsearch. Imports nothing of Dagster."""

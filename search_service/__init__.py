@@ -1,0 +1,1 @@
+"""The REST service that searches what the pipeline has loaded into Elasticsearch."""
