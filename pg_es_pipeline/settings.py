@@ -1,0 +1,134 @@
+"""Where the servers are and how hard to work them: everything read from the environment.
+
+A file `.env` in the working directory is read as well; the environment wins over it. An empty value
+counts as unset.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pg_es_pipeline.errors import SettingsError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _environment(prefix: str = "") -> SettingsConfigDict:
+    return SettingsConfigDict(
+        env_prefix=prefix,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+
+class PostgresSettings(BaseSettings):
+    """The source database."""
+
+    model_config = _environment("PG_")
+
+    host: str
+    port: Port = 5432
+    database: str
+    user: str
+    password: SecretStr | None = None
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+
+
+class ElasticsearchSettings(BaseSettings):
+    """The target cluster. Credentials are a user with a password, or an API key, or none."""
+
+    model_config = _environment("ES_")
+
+    host: str
+    port: Port = 9200
+    user: str | None = None
+    password: SecretStr | None = None
+    api_key: SecretStr | None = None
+    use_ssl: bool = False
+    ca_certs: Path | None = None
+
+    @model_validator(mode="after")
+    def _credentials_are_whole(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("ES_USER and ES_PASSWORD go together: set both, or neither")
+        if self.user and self.api_key:
+            raise ValueError("set either ES_API_KEY or ES_USER and ES_PASSWORD, not both")
+        if self.ca_certs and not self.ca_certs.is_file():
+            raise ValueError(f"ES_CA_CERTS names {self.ca_certs}, which is no file")
+        return self
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.use_ssl else 'http'}://{self.host}:{self.port}"
+
+
+class BatchingSettings(BaseSettings):
+    """How hard the pipeline works Elasticsearch."""
+
+    model_config = _environment()
+
+    min_batch_size: int = Field(default=100, ge=1)
+    """Documents of the smallest bulk request that the throttle goes down to."""
+    max_batch_size: int = Field(default=10_000, ge=1)
+    """Documents of the largest bulk request."""
+    rate_limit: int = Field(default=0, ge=0)
+    """Documents a second for the whole deployment; 0 is no limit."""
+    pool_size: int = Field(default=5, ge=1, le=64)
+    """Connections of a run to Elasticsearch: the bulk requests that it has under way at once."""
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> Self:
+        if self.min_batch_size > self.max_batch_size:
+            raise ValueError(
+                f"MIN_BATCH_SIZE ({self.min_batch_size}) is above "
+                f"MAX_BATCH_SIZE ({self.max_batch_size})"
+            )
+        return self
+
+
+class ProjectSettings(BaseSettings):
+    """What the definitions themselves need."""
+
+    model_config = _environment()
+
+    sync_interval: int = Field(default=60, ge=1, le=86_400)
+    """Seconds between two looks for changes."""
+    pg_es_tables: Path = Path("tables.yaml")
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def read(kind: type[Settings], **given: Any) -> Settings:
+    """Reads the settings from the environment; a value of `given` that is not None wins.
+
+    Raises SettingsError with one line for each variable that is missing or wrong.
+    """
+    try:
+        return kind(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError(explain(kind, error)) from None
+
+
+def explain(kind: type[BaseSettings], error: ValidationError) -> str:
+    """Names each variable at fault, the reason, and what to do."""
+    lines = []
+    prefix = kind.model_config.get("env_prefix", "")
+    for problem in error.errors(include_url=False, include_input=False):
+        if not problem["loc"]:
+            lines.append(problem["msg"].removeprefix("Value error, "))
+            continue
+        variable = f"{prefix}{problem['loc'][0]}".upper()
+        if problem["type"] == "missing":
+            lines.append(
+                f"{variable} is not set: set it in the environment or in .env "
+                "(for a local try-out: eval \"$(pg-es stack env)\" after 'pg-es stack up')"
+            )
+        else:
+            lines.append(f"{variable} is not valid: {problem['msg']}")
+    return "\n".join(lines)

@@ -1,0 +1,286 @@
+"""`tables.yaml` as models: which tables go to which indices, and how.
+
+The file says *what*; the environment says *where* and *how hard*. Errors name the file, the table and
+the key at fault.
+"""
+
+import re
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pg_es_pipeline.errors import TablesError
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+)\s*([smhd])", value.strip())
+        if match is None:
+            raise ValueError("a duration is a whole number and a unit: 30s, 5m, 2h or 1d")
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cursor(_Model):
+    """How changed rows are found: by a column that every insert and update moves forward."""
+
+    column: str = "updated_at"
+    soft_delete: str | None = None
+    """A column that is not NULL in a deleted row (a boolean column: true)."""
+    lookback: Duration = timedelta(minutes=5)
+    """How long a transaction may stay open unseen, where the role may not see other sessions."""
+
+
+class TimePartitions(_Model):
+    """One partition for each hour, day, week (from Monday), month or year of a date or time."""
+
+    by: Literal["hour", "day", "week", "month", "year"]
+    column: str
+    start: date
+    end: date | None = None
+    """The first day that is no longer covered; without it the current period is the last."""
+    time_zone: str = "UTC"
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"no time zone {value!r}: use a name such as Europe/Berlin") from None
+        return value
+
+    @model_validator(mode="after")
+    def _bounds_make_sense(self) -> Self:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"end ({self.end}) is not after start ({self.start})")
+        if self.by == "hour" and self.time_zone != "UTC":
+            raise ValueError("hours are counted in UTC (a local hour repeats when clocks go back)")
+        first = {
+            "month": self.start.day == 1,
+            "year": (self.start.month, self.start.day) == (1, 1),
+            "week": self.start.weekday() == 0,
+        }
+        if not first.get(self.by, True):
+            raise ValueError(f"start ({self.start}) is not the first day of a {self.by}")
+        return self
+
+
+class HashPartitions(_Model):
+    """A fixed number of partitions of about the same size, by a hash of the key."""
+
+    by: Literal["hash"]
+    buckets: int = Field(ge=2, le=1024)
+
+
+class ListPartitions(_Model):
+    """One partition for each of the listed values of a column."""
+
+    by: Literal["list"]
+    column: str
+    values: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _values_are_text(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            for item in value:
+                if isinstance(item, bool):
+                    raise ValueError(f"YAML reads {item} as a boolean: put it in quotes")
+            return tuple(str(item) for item in value)
+        return value
+
+    @field_validator("values")
+    @classmethod
+    def _values_differ(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("a value is listed twice")
+        return values
+
+
+Partitions = Annotated[
+    TimePartitions | HashPartitions | ListPartitions, Field(discriminator="by")
+]
+
+
+class Table(_Model):
+    """One table and the index that it is loaded into."""
+
+    table: str
+    index: str = ""
+    key: tuple[str, ...] = ()
+    capture: Literal["cursor"] = "cursor"
+    cursor: Cursor = Cursor()
+    partitions: Partitions | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    fields: dict[str, dict[str, Any]] = {}
+    """Mappings that replace the ones derived from the columns' types, by column."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _index_defaults_to_the_tables_name(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("index") and isinstance(data.get("table"), str):
+            return {**data, "index": data["table"].rpartition(".")[2].lower()}
+        return data
+
+    @field_validator("table")
+    @classmethod
+    def _schema_and_name(cls, value: str) -> str:
+        schema, dot, name = value.partition(".")
+        if not dot:
+            schema, name = "public", value
+        if not schema or not name:
+            raise ValueError("a table is named schema.table, for example public.orders")
+        return f"{schema}.{name}"
+
+    @field_validator("index")
+    @classmethod
+    def _allowed_by_elasticsearch(cls, value: str) -> str:
+        # https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-indices-create
+        if problem := index_name_problem(value):
+            raise ValueError(f"Elasticsearch allows no index named {value!r}: {problem}")
+        return value
+
+    @model_validator(mode="after")
+    def _either_include_or_exclude(self) -> Self:
+        if self.include and self.exclude:
+            raise ValueError("give include or exclude, not both")
+        return self
+
+    @property
+    def schema_name(self) -> str:
+        return self.table.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.table.partition(".")[2]
+
+
+class Tables(_Model):
+    """The whole file."""
+
+    defaults: dict[str, Any] = {}
+    tables: tuple[Table, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_apply(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        defaults, tables = data.get("defaults") or {}, data.get("tables")
+        if not isinstance(defaults, dict) or not isinstance(tables, list):
+            return data
+        if unknown := set(defaults) - {"capture", "cursor"}:
+            raise ValueError(f"defaults has no key {sorted(unknown)[0]!r}: it takes capture, cursor")
+        merged = [{**defaults, **table} if isinstance(table, dict) else table for table in tables]
+        return {**data, "defaults": defaults, "tables": merged}
+
+    @field_validator("tables")
+    @classmethod
+    def _indices_differ(cls, tables: tuple[Table, ...]) -> tuple[Table, ...]:
+        seen: dict[str, str] = {}
+        for table in tables:
+            if table.index in seen:
+                raise ValueError(
+                    f"{seen[table.index]} and {table.table} would both go to the index "
+                    f"{table.index!r}: give one of them another index"
+                )
+            seen[table.index] = table.table
+        return tables
+
+    def __getitem__(self, index: str) -> Table:
+        """The table that goes to that index."""
+        for table in self.tables:
+            if table.index == index:
+                return table
+        raise KeyError(index)
+
+
+def index_name_problem(name: str) -> str | None:
+    """Why Elasticsearch would refuse an index of that name; None when it would not."""
+    if not name or name in {".", ".."}:
+        return "it is empty or made of dots alone"
+    if name != name.lower():
+        return "it has upper-case letters"
+    if bad := sorted(set(name) & set('\\/*?"<>| ,#:')):
+        return f"it contains {bad[0]!r}"
+    if name[0] in "-_+.":
+        return f"it begins with {name[0]!r}"
+    if len(name.encode()) > 200:  # Elasticsearch's 255, less room for the generation's number
+        return "it is longer than 200 bytes"
+    return None
+
+
+def read_tables(path: Path) -> Tables:
+    """Reads the tables file. Raises TablesError naming the file, the table and the key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise TablesError(
+            f"{path}: no such file. It lists the tables to load; start from this:\n"
+            "tables:\n  - table: public.orders\n    cursor: {column: updated_at}\n"
+            "Another place for it is named by PG_ES_TABLES."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TablesError(f"{path}: cannot be read: {error}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise TablesError(f"{path}: is no YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise TablesError(f"{path}: a mapping with the key 'tables' is expected at the top")
+    try:
+        return Tables.model_validate(data)
+    except ValidationError as error:
+        raise TablesError("\n".join(_explain(path, data, error))) from None
+
+
+def _explain(path: Path, data: dict[str, Any], error: ValidationError) -> list[str]:
+    return [
+        f"{path}: {_place(data, problem['loc'])}{_reason(problem['type'], problem['msg'])}"
+        for problem in error.errors(include_url=False)
+    ]
+
+
+def _place(data: dict[str, Any], location: tuple[int | str, ...]) -> str:
+    parts: list[str] = []
+    if len(location) >= 2 and location[0] == "tables" and isinstance(location[1], int):
+        entry = data["tables"][location[1]]
+        named = isinstance(entry, dict) and entry.get("table")
+        parts.append(f"table {named}" if named else f"entry {location[1] + 1} of tables")
+        location = location[2:]
+    # The name of the chosen kind of partitions is pydantic's, not a key of the file.
+    keys = [str(part) for part in location if part not in ("hash", "list", "time")]
+    if keys:
+        parts.append(".".join(keys))
+    return ": ".join([*parts, ""])
+
+
+def _reason(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "no such key"
+    if kind == "missing":
+        return "is missing"
+    return message.removeprefix("Value error, ")
