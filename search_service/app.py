@@ -1,0 +1,59 @@
+"""The application: one Elasticsearch client and one catalog for its lifetime."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+
+from search_service.errors import BodyLimit, install_handlers
+from search_service.indices import Catalog
+from search_service.routes import router
+from search_service.settings import Settings, connect
+
+DESCRIPTION = """Search over the PostgreSQL tables that pg-es-pipeline keeps in step with
+Elasticsearch. `GET /indices` lists what can be searched, `GET /indices/{index}/fields` the fields.
+Every error is a problem as in RFC 9457 (`application/problem+json`) that says what to do."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service for these settings. It starts, and answers 503, when Elasticsearch is away."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with connect(settings) as client:
+            app.state.settings = settings
+            app.state.client = client
+            app.state.catalog = Catalog(client)
+            yield
+
+    app = FastAPI(
+        title="pg-es-pipeline search",
+        description=DESCRIPTION,
+        version=version("pg-es-pipeline"),
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.add_middleware(BodyLimit)
+    app.include_router(router)
+    install_handlers(app)
+    _document_problems(app)
+    return app
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Give the error answers their real media type; FastAPI can only say `application/json`."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            for path in generate()["paths"].values():
+                for operation in path.values():
+                    for status, answer in operation["responses"].items():
+                        if int(status) >= 400:
+                            content = answer["content"]
+                            content["application/problem+json"] = content.pop("application/json")
+        return generate()
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,230 @@
+"""Everything that can go wrong, as problems (RFC 9457): what happened and what to do about it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import structlog
+from elastic_transport import ConnectionTimeout, TransportError
+from elasticsearch import ApiError
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES = 1_048_576
+MAX_ERRORS = 20  # more than a person reads, few enough to keep the answer small
+_SHOWN_CHARACTERS = 60
+
+Error = dict[str, Any]
+
+
+class ServiceError(Exception):
+    """An answer of 4xx or 5xx.
+
+    `kind` names the problem's type (`urn:pg-es-search:<kind>`), `detail` says what to do, `errors`
+    lists the single mistakes of a request.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        title: str,
+        detail: str,
+        errors: Sequence[Error] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.title = title
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers
+
+
+def invalid(errors: Sequence[Error]) -> ServiceError:
+    """The request is understood but cannot be answered: one or more of its values are wrong."""
+    first = f"{errors[0]['location']}: {errors[0]['detail']}"
+    more = f" ({len(errors) - 1} more in errors)" if len(errors) > 1 else ""
+    return ServiceError(
+        422, "invalid-request", "Invalid request", first + more, errors[:MAX_ERRORS]
+    )
+
+
+def unknown_index(name: str) -> ServiceError:
+    """No index of that name is served, whatever Elasticsearch may hold."""
+    detail = f"There is no index {shown(name)}. GET /indices lists the indexes there are."
+    return ServiceError(404, "unknown-index", "Unknown index", detail)
+
+
+def beyond_window(last: int, window: int) -> ServiceError:
+    """The page ends after the last document that Elasticsearch can reach by counting."""
+    detail = (
+        f"The page ends at document {last:,}; pages reach the first {window:,} documents. Narrow "
+        "the search with query_fields, or walk the whole index with GET /search/{index}/scroll."
+    )
+    return ServiceError(422, "page-beyond-window", "Page out of reach", detail)
+
+
+def bad_cursor(reason: str) -> ServiceError:
+    """The cursor is not one that this index's last page gave out."""
+    detail = (
+        f"The cursor {reason}. Use next_cursor of the previous page as it is, or leave cursor out "
+        "to start from the first document."
+    )
+    return ServiceError(400, "bad-cursor", "Bad cursor", detail)
+
+
+def shown(value: object) -> str:
+    """A value from a request, for an error message: JSON, shortened; containers only by name."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """` Did you mean "…"?` when a known name is similar, else nothing."""
+    close = get_close_matches(name, known, n=1)
+    return f" Did you mean {shown(close[0])}?" if close else ""
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+    app.add_exception_handler(ServiceError, _problem)
+    app.add_exception_handler(RequestValidationError, _request_invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(TransportError, _elasticsearch_away)
+    app.add_exception_handler(ApiError, _elasticsearch_refused)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _respond(problem: ServiceError) -> Response:
+    content: dict[str, Any] = {
+        "type": f"urn:pg-es-search:{problem.kind}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+    }
+    if problem.errors:
+        content["errors"] = list(problem.errors)
+    # ASCII, because a request's half surrogate pairs, shown again, have no UTF-8 form.
+    return Response(
+        json.dumps(content, ensure_ascii=True),
+        status_code=problem.status,
+        headers=problem.headers,
+        media_type="application/problem+json",
+    )
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 (registered for this class)
+    return _respond(error)
+
+
+async def _request_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    if request.method == "POST":
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            detail = "Send the body as JSON, with the header Content-Type: application/json."
+            return _respond(ServiceError(415, "not-json", "Unsupported media type", detail))
+    errors: list[Error] = []
+    for item in error.errors():
+        source, *path = item["loc"]
+        if item["type"] == "json_invalid":
+            reason = item.get("ctx", {}).get("error", "it cannot be parsed")
+            detail = f"The body is not valid JSON: {reason}."
+            return _respond(ServiceError(400, "malformed-body", "Malformed body", detail))
+        location = ".".join(map(str, path)) or str(source)
+        messages = {
+            "extra_forbidden": "is not known here; see /docs for what is",
+            "missing": "is required",
+            "model_attributes_type": "must be a JSON object",
+        }
+        message = messages.get(item["type"], item["msg"].removeprefix("Value error, "))
+        errors.append({"location": location, "detail": message})
+    return _respond(invalid(errors))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    kinds = {
+        400: ("malformed-body", "Malformed body", "The body cannot be read as JSON."),
+        404: ("unknown-path", "Not found", "There is nothing at this path; see /docs."),
+        405: ("wrong-method", "Method not allowed", "See /docs for this path's methods."),
+        413: (
+            "body-too-large",
+            "Body too large",
+            f"A request may have {MAX_BODY_BYTES:,} bytes. Split the lists of values over several.",
+        ),
+    }
+    kind, title, detail = kinds.get(
+        error.status_code, ("http-error", str(error.detail), "See /docs.")
+    )
+    return _respond(ServiceError(error.status_code, kind, title, detail, headers=error.headers))
+
+
+async def _elasticsearch_away(request: Request, error: Exception) -> Response:
+    log.warning("elasticsearch_unreachable", reason=type(error).__name__)
+    if isinstance(error, ConnectionTimeout):
+        return _respond(_timed_out())
+    detail = "Elasticsearch cannot be reached. Try again later."
+    return _respond(ServiceError(503, "elasticsearch-away", "Search is unavailable", detail))
+
+
+async def _elasticsearch_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101
+    status = error.meta.status
+    log.warning("elasticsearch_refused", status=status, reason=error.message)
+    if status == 504:
+        return _respond(_timed_out())
+    if status in {401, 403}:
+        kind = "elasticsearch-denied"
+        detail = "Elasticsearch refuses this service's credentials; its operator must correct them."
+    elif status == 429:
+        kind = "elasticsearch-busy"
+        detail = "Elasticsearch is overloaded. Try again later."
+    else:
+        kind = "elasticsearch-failed"
+        detail = "Elasticsearch cannot answer this now. Try again later."
+    return _respond(ServiceError(503, kind, "Search is unavailable", detail))
+
+
+def _timed_out() -> ServiceError:
+    detail = "Elasticsearch did not answer in time. Narrow the search, or try again later."
+    return ServiceError(504, "elasticsearch-timeout", "Search timed out", detail)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    detail = "This is a defect of the service; its log has the details."
+    return _respond(ServiceError(500, "internal", "Internal error", detail))
+
+
+class BodyLimit:
+    """Middleware: ends a request with 413 once its body passes `MAX_BODY_BYTES`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count what is received, since a chunked body announces no length."""
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise HTTPException(413)
+            return message
+
+        await self.app(scope, counted, send)

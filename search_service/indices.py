@@ -1,0 +1,184 @@
+"""The indexes that are served: the aliases whose one generation this project's pipeline made."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from elasticsearch import AsyncElasticsearch
+
+from search_service.errors import unknown_index
+from search_service.fields import Fields
+
+CHECKPOINTS = "pg-es-checkpoints"
+
+_META = "pg_es_pipeline"
+_FORMAT = 1
+_DEFAULT_WINDOW = 10_000  # Elasticsearch's own index.max_result_window
+_MAX_AGE = 5.0  # seconds that a catalog is used
+_MIN_AGE = 1.0  # seconds that it is used at least, however many unknown names are asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A served index.
+
+    `generation` is the physical index behind the alias `name`, `key` the fields of the table's
+    primary key, `window` how many documents can be reached by page numbers.
+    """
+
+    name: str
+    generation: str
+    table: str
+    key: tuple[str, ...]
+    fields: Fields
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """All changes committed before `in_step_at` are in the index; `lag` is its age in seconds."""
+
+    in_step_at: str
+    lag: float
+
+
+class Catalog:
+    """What Elasticsearch holds, read in one request and used for a few seconds.
+
+    Names from outside are looked up here and never passed on, and searches go to the generation
+    whose mapping they were checked against, not to the alias, which may move meanwhile.
+    """
+
+    def __init__(self, client: AsyncElasticsearch) -> None:
+        self._client = client
+        self._indices: Mapping[str, Index] = {}
+        self._read_at = float("-inf")
+        self._reading = asyncio.Lock()
+
+    async def get(self, name: str) -> Index:
+        """The index of that name.
+
+        Raises:
+            search_service.errors.ServiceError: it is not served.
+            elastic_transport.TransportError, elasticsearch.ApiError: Elasticsearch fails.
+        """
+        await self._refresh(_MAX_AGE)
+        if name not in self._indices:
+            await self._refresh(_MIN_AGE)
+        if name not in self._indices:
+            raise unknown_index(name)
+        return self._indices[name]
+
+    async def all(self) -> list[Index]:
+        """The served indexes by name; raises as `get` does."""
+        await self._refresh(_MIN_AGE)
+        return sorted(self._indices.values(), key=lambda index: index.name)
+
+    def forget(self) -> None:
+        """Read again at the next use: a generation was found to be gone."""
+        self._read_at = float("-inf")
+
+    async def _refresh(self, max_age: float) -> None:
+        if time.monotonic() - self._read_at < max_age:
+            return
+        async with self._reading:
+            asked_at = time.monotonic()
+            if asked_at - self._read_at < max_age:  # another request has just read it
+                return
+            answer = await self._client.indices.get(
+                index="*",
+                filter_path=["*.aliases", "*.mappings", "*.settings.index.max_result_window"],
+            )
+            self._indices = served(answer.body)
+            self._read_at = asked_at
+
+
+def served(indices: Mapping[str, Any]) -> dict[str, Index]:
+    """The served ones of a `GET /*` answer, by alias."""
+    owners = Counter(alias for info in indices.values() for alias in info.get("aliases", {}))
+    found: dict[str, Index] = {}
+    for generation, info in indices.items():
+        mapping = info.get("mappings", {})
+        made = mapping.get("_meta", {}).get(_META)
+        if not isinstance(made, dict) or made.get("format") != _FORMAT:
+            continue
+        fields = Fields(mapping)
+        table, key = made.get("table"), _key(made.get("key"), fields)
+        if not isinstance(table, str) or not key:
+            continue
+        settings = info.get("settings", {}).get("index", {})
+        window = int(settings.get("max_result_window", _DEFAULT_WINDOW))
+        for name, alias in info.get("aliases", {}).items():
+            # An alias with a filter or a routing shows a part of its generation only; it is not
+            # the pipeline's, and a search of the generation would show the rest.
+            if owners[name] == 1 and not alias.keys() & {
+                "filter",
+                "index_routing",
+                "search_routing",
+            }:
+                found[name] = Index(name, generation, table, key, fields, window)
+    return found
+
+
+def _key(names: Any, fields: Fields) -> tuple[str, ...]:
+    if not isinstance(names, list):
+        return ()
+    usable = all(name in fields.leaves and fields.leaves[name].sortable for name in names)
+    return tuple(names) if usable else ()
+
+
+async def freshness(
+    client: AsyncElasticsearch, indices: Sequence[Index], timeout: float
+) -> dict[str, Freshness]:
+    """How fresh each index is; one without a record is left out. `timeout` in seconds."""
+    answer = await client.options(request_timeout=timeout).search(
+        index=CHECKPOINTS,
+        ignore_unavailable=True,
+        query={
+            "bool": {
+                "filter": [
+                    {"term": {"kind": "freshness"}},
+                    {"terms": {"index": [index.name for index in indices]}},
+                ]
+            }
+        },
+        source_includes=["index", "in_step_at"],
+        size=_DEFAULT_WINDOW,
+    )
+    now = datetime.now(UTC)
+    found: dict[str, Freshness] = {}
+    for hit in answer["hits"]["hits"]:
+        name, in_step_at = hit["_source"]["index"], hit["_source"]["in_step_at"]
+        lag = (now - datetime.fromisoformat(in_step_at)).total_seconds()
+        # The pipeline's clock may be a little ahead of this one.
+        found[name] = Freshness(in_step_at, round(max(lag, 0.0), 3))
+    return found
+
+
+async def count_documents(
+    client: AsyncElasticsearch, indices: Sequence[Index]
+) -> dict[str, int | None]:
+    """The documents of each index by name, None where Elasticsearch cannot count them.
+
+    An index that has been removed since the catalog was read is left out.
+    """
+    if not indices:
+        return {}
+    searches: list[dict[str, Any]] = []
+    for index in indices:
+        searches += [
+            {"index": index.generation, "allow_partial_search_results": False},
+            {"size": 0, "track_total_hits": True},
+        ]
+    answer = await client.msearch(searches=searches)
+    counts: dict[str, int | None] = {}
+    for index, item in zip(indices, answer["responses"], strict=True):
+        if item["status"] == 200:
+            counts[index.name] = item["hits"]["total"]["value"]
+        elif item["status"] != 404:
+            counts[index.name] = None
+    return counts

@@ -1,0 +1,97 @@
+"""Where Elasticsearch is and how the service behaves: the environment, or a `.env` file here."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from elasticsearch import AsyncElasticsearch
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable of the same name; an empty variable is an unset one.
+
+    Raises:
+        pydantic.ValidationError: a variable is missing or has no valid value.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    es_host: str = Field(description="host name or address of Elasticsearch, without a scheme")
+    es_port: Port = Field(default=9200, description="its HTTP port")
+    es_user: str | None = Field(default=None, description="user, together with ES_PASSWORD")
+    es_password: SecretStr | None = Field(default=None, description="the user's password")
+    es_api_key: SecretStr | None = Field(default=None, description="an API key instead of a user")
+    es_use_ssl: bool = Field(default=False, description="speak HTTPS")
+    es_ca_certs: FilePath | None = Field(default=None, description="PEM file of trusted CAs")
+
+    search_host: str = Field(default="127.0.0.1", description="address to listen on")
+    search_port: Port = Field(default=8000, description="port to listen on")
+    search_timeout: float = Field(
+        default=10.0, gt=0, le=3600, description="seconds that Elasticsearch has for one request"
+    )
+    search_max_page_size: int = Field(
+        default=1000, ge=1, le=10_000, description="most documents in one answer"
+    )
+    search_max_lag: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds of sync lag from which /health says degraded; unset: only reported",
+    )
+
+    @field_validator("es_host")
+    @classmethod
+    def _host_only(cls, value: str) -> str:
+        if "/" in value or value.count(":") == 1:
+            raise ValueError("must be a host name alone: the port is ES_PORT, https is ES_USE_SSL")
+        return value.strip("[]")
+
+    @model_validator(mode="after")
+    def _user_has_password(self) -> "Settings":
+        if (self.es_user is None) != (self.es_password is None):
+            raise ValueError("ES_USER and ES_PASSWORD belong together: set both, or neither")
+        if self.es_user is not None and self.es_api_key is not None:
+            raise ValueError("set ES_API_KEY, or ES_USER and ES_PASSWORD, not all of them")
+        return self
+
+
+def connect(settings: Settings) -> AsyncElasticsearch:
+    """A client that makes no request until it is used; the caller closes it."""
+    scheme = "https" if settings.es_use_ssl else "http"
+    options: dict[str, Any] = {}
+    if settings.es_api_key:
+        options["api_key"] = settings.es_api_key.get_secret_value()
+    elif settings.es_user and settings.es_password:
+        options["basic_auth"] = (settings.es_user, settings.es_password.get_secret_value())
+    if settings.es_use_ssl and settings.es_ca_certs:
+        options["ca_certs"] = str(Path(settings.es_ca_certs))
+    return AsyncElasticsearch(
+        [{"scheme": scheme, "host": settings.es_host, "port": settings.es_port}],
+        request_timeout=settings.search_timeout,
+        # One retry covers a kept-alive connection that the other side has closed. An overloaded
+        # Elasticsearch (429, 503) is not asked again: the caller decides when to come back.
+        max_retries=1,
+        retry_on_status=(),
+        **options,
+    )
+
+
+def explain(error: ValidationError) -> str:
+    """The settings' errors as one line each: the variable, what is wrong, what to do."""
+    lines = []
+    for item in error.errors(include_input=False, include_url=False):
+        name = str(item["loc"][0]).upper() if item["loc"] else ""
+        if item["type"] == "missing":
+            lines.append(
+                f"{name} is not set. Set it in the environment or in a file .env in this folder, "
+                f"for example {name}=localhost"
+            )
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {message}" if name else message)
+    return "\n".join(lines)

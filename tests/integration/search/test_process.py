@@ -1,0 +1,98 @@
+"""The command `pg-es-search`, as its users start it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from elasticsearch import Elasticsearch
+
+COMMAND = [Path(sys.executable).parent / "pg-es-search"]
+
+
+def environment(**given: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ES_", "SEARCH_", "PG_"))}
+    return {**kept, **given}
+
+
+def test_serves_over_http_until_it_is_told_to_stop(
+    es: Elasticsearch, flights: str, unused_port: int, tmp_path: Path
+) -> None:
+    node = es.transport.node_pool.get()
+    # What .env says holds unless the environment says otherwise.
+    (tmp_path / ".env").write_text(f"ES_HOST=nowhere.invalid\nES_PORT={node.port}\nES_USER=\n")
+    settings = environment(ES_HOST=node.host, SEARCH_PORT=str(unused_port))
+    process = subprocess.Popen(
+        COMMAND, cwd=tmp_path, env=settings, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    try:
+        assert process.stderr is not None
+        started = any(b"Uvicorn running" in line for line in process.stderr)
+        assert started
+        with httpx.Client(base_url=f"http://127.0.0.1:{unused_port}") as client:
+            query = {"index": flights, "query_fields": {"carrier": "UA"}, "fields": ["flight_id"]}
+            answer = client.post("/search", json=query)
+            assert answer.json()["data"] == [{"flight_id": 1}]
+            assert "server" not in answer.headers
+            assert client.get("/health").status_code == 200
+            assert client.get("/docs").status_code == 200
+            raw = client.get("/indices/%ff%00%2e%2e/fields")
+            assert raw.status_code == 404
+            assert client.get("/search/%5B%22a%22%5D/scroll").status_code == 404
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+        assert process.returncode in {0, -signal.SIGTERM}
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, ["ES_HOST is not set", "ES_HOST=localhost", ".env"]),
+        ({"ES_HOST": ""}, ["ES_HOST is not set"]),
+        ({"ES_HOST": "http://localhost:9200"}, ["ES_HOST", "ES_PORT", "ES_USE_SSL"]),
+        ({"ES_HOST": "a", "ES_PORT": "x", "SEARCH_PORT": "0"}, ["ES_PORT", "SEARCH_PORT"]),
+        ({"ES_HOST": "a", "SEARCH_MAX_LAG": "nan"}, ["SEARCH_MAX_LAG"]),
+        ({"ES_HOST": "a", "ES_USER": "u"}, ["ES_PASSWORD"]),
+        ({"ES_HOST": "a", "ES_PASSWORD": "hush"}, ["ES_USER"]),
+        ({"ES_HOST": "a", "ES_CA_CERTS": "/nowhere.pem"}, ["ES_CA_CERTS"]),
+    ],
+    ids=str,
+)
+def test_says_what_is_wrong_with_the_settings(
+    tmp_path: Path, given: dict[str, str], words: list[str]
+) -> None:
+    answer = subprocess.run(
+        COMMAND,
+        cwd=tmp_path,
+        env=environment(**given),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert "Traceback" not in answer.stderr
+    assert "hush" not in answer.stderr
+    for word in words:
+        assert word in answer.stderr
+
+
+def test_help_names_every_setting(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [*COMMAND, "--help"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    for name in ("ES_HOST", "ES_CA_CERTS", "SEARCH_PORT", "SEARCH_MAX_LAG", "SEARCH_TIMEOUT"):
+        assert name in answer.stdout
