@@ -1,7 +1,7 @@
 """`tables.yaml` as models: which tables go to which indices, and how.
 
-The file says *what*; the environment says *where* and *how hard*. Errors name the file, the table and
-the key at fault.
+The file says *what*; the environment says *where* and *how hard*. Errors name the file, the table
+and the key at fault.
 """
 
 import re
@@ -119,9 +119,10 @@ class ListPartitions(_Model):
         return values
 
 
-Partitions = Annotated[
-    TimePartitions | HashPartitions | ListPartitions, Field(discriminator="by")
-]
+Partitions = Annotated[TimePartitions | HashPartitions | ListPartitions, Field(discriminator="by")]
+
+
+_PARTITION_KINDS = {"hour", "day", "week", "month", "year", "hash", "list"}
 
 
 class Table(_Model):
@@ -193,7 +194,9 @@ class Tables(_Model):
         if not isinstance(defaults, dict) or not isinstance(tables, list):
             return data
         if unknown := set(defaults) - {"capture", "cursor"}:
-            raise ValueError(f"defaults has no key {sorted(unknown)[0]!r}: it takes capture, cursor")
+            raise ValueError(
+                f"defaults has no key {sorted(unknown)[0]!r}: it takes capture, cursor"
+            )
         merged = [{**defaults, **table} if isinstance(table, dict) else table for table in tables]
         return {**data, "defaults": defaults, "tables": merged}
 
@@ -272,7 +275,11 @@ def _place(data: dict[str, Any], location: tuple[int | str, ...]) -> str:
         parts.append(f"table {named}" if named else f"entry {location[1] + 1} of tables")
         location = location[2:]
     # The name of the chosen kind of partitions is pydantic's, not a key of the file.
-    keys = [str(part) for part in location if part not in ("hash", "list", "time")]
+    keys = [
+        str(part)
+        for before, part in zip((None, *location), location, strict=False)
+        if before != "partitions" or part not in _PARTITION_KINDS
+    ]
     if keys:
         parts.append(".".join(keys))
     return ": ".join([*parts, ""])

@@ -1,0 +1,190 @@
+"""The stored progress of each partition of each generation, in Elasticsearch.
+
+A checkpoint belongs to the physical index that holds its documents, by that index's UUID: an index
+that was deleted and made anew has no checkpoints. It is written after the documents that it speaks of
+were acknowledged, and only over the one that was read: a run that lost touch cannot move it back.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from elasticsearch import BadRequestError, ConflictError, Elasticsearch, NotFoundError
+
+from pg_es_pipeline.errors import CheckpointConflict
+from pg_es_pipeline.sync.elastic import speaking
+from pg_es_pipeline.sync.indices import Generation
+
+INDEX = "pg-es-checkpoints"
+
+_MAPPINGS = {
+    "dynamic": False,
+    "properties": {
+        "kind": {"type": "keyword"},
+        "index": {"type": "keyword"},
+        "generation": {"type": "keyword"},
+        "partition": {"type": "keyword"},
+        "version": {"type": "long"},
+        "updated_at": {"type": "date"},
+        "in_step_at": {"type": "date"},
+    },
+}
+
+
+@dataclass(slots=True)
+class FullPass:
+    """A reading of the whole partition that has not come to its end."""
+
+    horizon: str
+    """The horizon when it began: what changed later is found by the cursor afterwards."""
+    after: list[str] | None = None
+    """The order columns of the last row that is in the index."""
+
+
+@dataclass(slots=True)
+class Window:
+    """What was loaded at or beyond the watermark: rows that the next run has to look at again."""
+
+    rows: int
+    digest: str
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """How far one partition of one generation has come."""
+
+    partition: str
+    fingerprint: str
+    """Of the document that the rows were written as."""
+    full_pass: FullPass | None = None
+    watermark: list[str] | None = None
+    """One value: all rows with a lower cursor are in the index. More: all rows up to and with this
+    cursor and key are."""
+    horizon: str | None = None
+    version: int = 0
+    window: Window | None = None
+    seq_no: int | None = field(default=None, compare=False)
+    primary_term: int | None = field(default=None, compare=False)
+
+
+class Checkpoints:
+    """Reads and writes the checkpoints; knows what it read, and writes only over that."""
+
+    def __init__(self, client: Elasticsearch) -> None:
+        self._client = client
+        self._ready = False
+
+    def prepare(self) -> None:
+        """Makes the index where it is missing."""
+        if self._ready:
+            return
+        with speaking(f"preparing {INDEX}"):
+            if not self._client.indices.exists(index=INDEX):
+                try:
+                    self._client.indices.create(
+                        index=INDEX,
+                        mappings=_MAPPINGS,
+                        settings={"number_of_shards": 1, "auto_expand_replicas": "0-1"},
+                    )
+                except BadRequestError as error:
+                    if "resource_already_exists_exception" not in str(error):
+                        raise
+        self._ready = True
+
+    def read(self, generation: Generation, partitions: Iterable[str]) -> dict[str, Checkpoint]:
+        """The checkpoints of those partitions that have one."""
+        ids = [_id(generation, partition) for partition in partitions]
+        found: dict[str, Checkpoint] = {}
+        with speaking(f"reading the checkpoints of {generation.name}"):
+            for start in range(0, len(ids), 1000):
+                try:
+                    answer = self._client.mget(index=INDEX, ids=ids[start : start + 1000])
+                except NotFoundError:
+                    return {}
+                for hit in answer["docs"]:
+                    if hit.get("found"):
+                        checkpoint = _from_json(hit)
+                        found[checkpoint.partition] = checkpoint
+        return found
+
+    def highest_version(self, generation: Generation) -> int:
+        """The highest version that a checkpoint of the generation holds: rows move between
+        partitions, and a clock set back must not make them older."""
+        with speaking(f"reading the checkpoints of {generation.name}"):
+            answer = self._client.search(
+                index=INDEX,
+                size=0,
+                query={"term": {"generation": generation.name}},
+                aggs={"highest": {"max": {"field": "version"}}},
+            )
+        return int(answer["aggregations"]["highest"]["value"] or 0)
+
+    def write(self, generation: Generation, checkpoint: Checkpoint) -> None:
+        """Stores the checkpoint. Raises CheckpointConflict when somebody else wrote it since."""
+        self.prepare()
+        if checkpoint.seq_no is None:
+            place: dict[str, Any] = {"op_type": "create"}
+        else:
+            place = {
+                "if_seq_no": checkpoint.seq_no,
+                "if_primary_term": checkpoint.primary_term,
+            }
+        try:
+            with speaking(f"writing the checkpoint of {generation.name} {checkpoint.partition}"):
+                answer = self._client.index(
+                    index=INDEX,
+                    id=_id(generation, checkpoint.partition),
+                    document=_to_json(generation, checkpoint),
+                    **place,
+                )
+        except ConflictError:
+            raise CheckpointConflict(
+                f"{generation.index}, partition {checkpoint.partition}: another run has moved the "
+                "checkpoint. Nothing is lost: what this run has written stays, and the next run "
+                "goes on from the other's checkpoint."
+            ) from None
+        checkpoint.seq_no, checkpoint.primary_term = answer["_seq_no"], answer["_primary_term"]
+
+    def record_in_step(self, moments: dict[str, str]) -> None:
+        """Notes for each index the moment before which every committed change is in it."""
+        if not moments:
+            return
+        self.prepare()
+        operations: list[dict[str, Any]] = []
+        for index, moment in moments.items():
+            operations.append({"index": {"_id": f"freshness:{index}"}})
+            operations.append({"kind": "freshness", "index": index, "in_step_at": moment})
+        with speaking("recording how fresh the indices are"):
+            self._client.bulk(index=INDEX, operations=operations)
+
+
+def _id(generation: Generation, partition: str) -> str:
+    return f"{generation.uuid}:{partition}"
+
+
+def _to_json(generation: Generation, checkpoint: Checkpoint) -> dict[str, Any]:
+    stored = asdict(checkpoint)
+    del stored["seq_no"], stored["primary_term"]
+    return {
+        "kind": "checkpoint",
+        "index": generation.index,
+        "generation": generation.name,
+        "updated_at": datetime.now(UTC).isoformat(),
+        **stored,
+    }
+
+
+def _from_json(hit: dict[str, Any]) -> Checkpoint:
+    stored = hit["_source"]
+    return Checkpoint(
+        partition=stored["partition"],
+        fingerprint=stored["fingerprint"],
+        full_pass=FullPass(**stored["full_pass"]) if stored["full_pass"] else None,
+        watermark=stored["watermark"],
+        horizon=stored["horizon"],
+        version=stored["version"],
+        window=Window(**stored["window"]) if stored["window"] else None,
+        seq_no=hit["_seq_no"],
+        primary_term=hit["_primary_term"],
+    )

@@ -1,0 +1,155 @@
+"""Reads rows from PostgreSQL in order, as ready-made lines of bulk requests."""
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from pg_es_pipeline.errors import SourceError
+from pg_es_pipeline.sync.catalog import Column, Source
+from pg_es_pipeline.sync.documents import Document, field, relation
+from pg_es_pipeline.sync.postgres import Connection
+
+_INT32 = struct.Struct("!i")
+_HEADER = 19  # bytes of COPY's binary header, which comes with the first row
+_END = b"\xff\xff"
+
+# Types whose comparison is PostgreSQL's own whatever the search path. Others are compared as text.
+_ORDERED = {
+    *("int2", "int4", "int8", "numeric", "date", "timestamp", "timestamptz"),
+    *("text", "varchar", "bpchar", "uuid"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The columns that a reading goes along: unique together, so that it can stop and go on."""
+
+    columns: tuple[Column, ...]
+
+    def expressions(self) -> list[sql.Composable]:
+        return [_comparable(column) for column in self.columns]
+
+    def after(self, position: Sequence[str]) -> sql.Composed:
+        """The rows behind a position; one with fewer values than columns is itself included."""
+        columns = self.columns[: len(position)]
+        values = [
+            sql.SQL("{}::{}").format(
+                sql.Literal(text),
+                sql.SQL(column.declared if column.type in _ORDERED else "text"),
+            )
+            for column, text in zip(columns, position, strict=True)
+        ]
+        return sql.SQL("({}) {} ({})").format(
+            sql.SQL(", ").join(map(_comparable, columns)),
+            sql.SQL(">" if len(position) == len(self.columns) else ">="),
+            sql.SQL(", ").join(values),
+        )
+
+
+def full_order(source: Source) -> Order:
+    """For reading a whole partition: along its column, where an index on that can be used."""
+    leading = source.partition_column
+    return Order((leading, *_without(source.key, leading)) if leading else source.key)
+
+
+def changes_order(source: Source) -> Order:
+    """For reading what changed: along the cursor, ties split by key."""
+    return Order((source.cursor, *_without(source.key, source.cursor)))
+
+
+def _without(columns: tuple[Column, ...], column: Column | None) -> tuple[Column, ...]:
+    return tuple(other for other in columns if other != column)
+
+
+def _comparable(column: Column) -> sql.Composable:
+    if column.type in _ORDERED:
+        return field(column)
+    return sql.SQL("{}::text").format(field(column))
+
+
+@dataclass(slots=True)
+class Batch:
+    """The lines of one bulk request, in the order of the reading."""
+
+    lines: list[bytes]
+    size: int
+    """Bytes."""
+    position: list[str]
+    """The order columns of the last row."""
+    settled: bool
+    """Whether the last row's cursor lies below the horizon."""
+
+
+def query(
+    document: Document,
+    *,
+    version: int,
+    order: Order,
+    where: Sequence[sql.Composable],
+    settled: sql.Composable,
+    limit: int,
+) -> sql.Composed:
+    """The COPY of one chunk: line, the order columns as text, and whether the row is settled."""
+    expressions = order.expressions()
+    position = [sql.SQL("{}::text").format(field(column)) for column in order.columns]
+    return sql.SQL(
+        "COPY (SELECT {line}, {position}, {settled} FROM {relation} WHERE {where} "
+        "ORDER BY {order} LIMIT {limit}) TO STDOUT (FORMAT binary)"
+    ).format(
+        line=document.line(version),
+        position=sql.SQL(", ").join(position),
+        settled=settled,
+        relation=relation(document.source),
+        where=sql.SQL(" AND ").join(sql.SQL("({})").format(part) for part in where),
+        order=sql.SQL(", ").join(expressions),
+        limit=sql.Literal(limit),
+    )
+
+
+def batches(
+    connection: Connection,
+    statement: sql.Composed,
+    table: str,
+    documents: Callable[[], int],
+    max_bytes: int,
+) -> Iterator[Batch]:
+    """Runs a chunk's COPY and cuts it into batches of at most `documents()` rows and `max_bytes`.
+
+    Raises SourceError for a row whose key is NULL.
+    """
+    lines: list[bytes] = []
+    size, limit, last = 0, documents(), b""
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        skip = _HEADER
+        for data in copy:
+            row = bytes(data)[skip:]
+            skip = 0
+            if row[:2] == _END:
+                continue
+            (length,) = _INT32.unpack_from(row, 2)
+            if length < 0:
+                raise SourceError(
+                    f"{table}: a row's key is NULL, so that it cannot be told from others. Name "
+                    "columns that are never NULL under `key`, or correct the row."
+                )
+            lines.append(row[6 : 6 + length])
+            size += length
+            last = row
+            if len(lines) >= limit or size >= max_bytes:
+                yield _batch(lines, size, last)
+                lines, size, limit = [], 0, documents()
+    if lines:
+        yield _batch(lines, size, last)
+
+
+def _batch(lines: list[bytes], size: int, row: bytes) -> Batch:
+    values, at = [], 2
+    for _ in range(int.from_bytes(row[:2])):
+        (length,) = _INT32.unpack_from(row, at)
+        at += 4
+        values.append(row[at : at + length] if length >= 0 else b"")
+        at += max(length, 0)
+    _line, *position, settled = values
+    return Batch(lines, size, [text.decode() for text in position], settled == b"\x01")

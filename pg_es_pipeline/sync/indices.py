@@ -1,0 +1,138 @@
+"""Indices as users see them (an alias) and as they are (generations)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from elasticsearch import BadRequestError, Elasticsearch, NotFoundError
+
+from pg_es_pipeline.errors import IndexRefused
+from pg_es_pipeline.sync.documents import META, Document
+from pg_es_pipeline.sync.elastic import reason, speaking
+
+GC_DELETES = "15m"
+"""How long a deleted document's version is remembered: longer than any bulk request can be late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One physical index behind the alias."""
+
+    index: str
+    """The alias."""
+    name: str
+    uuid: str
+
+    @property
+    def write_alias(self) -> str:
+        """What bulk requests name, together with `require_alias`: if the generation is gone, they
+        fail, where the bare name would make an index anew, without a mapping."""
+        return write_alias(self.name)
+
+
+def write_alias(name: str) -> str:
+    return f"{name}.write"
+
+
+class Indices:
+    """Finds and makes generations."""
+
+    def __init__(self, client: Elasticsearch) -> None:
+        self._client = client
+
+    def find(self, document: Document) -> Generation | None:
+        """The generation that the alias points at; None where there is no index yet.
+
+        Raises IndexRefused when the name belongs to something else.
+        """
+        index = document.source.table.index
+        with speaking(f"looking up the index {index}"):
+            try:
+                found = self._client.indices.get(index=index, flat_settings=True)
+            except NotFoundError:
+                return None
+        if index in found:
+            raise IndexRefused(
+                f"{index}: there is an index of that name already, which this pipeline did not "
+                "make. Choose another `index` in the tables file, or delete it."
+            )
+        if len(found) > 1:
+            raise IndexRefused(
+                f"{index}: the alias points at {len(found)} indices ({', '.join(sorted(found))}). "
+                "Point it at one of them."
+            )
+        [(name, state)] = found.items()
+        owner = state["mappings"].get("_meta", {}).get(META, {}).get("table")
+        if owner != document.source.table.table:
+            raise IndexRefused(
+                f"{index}: the index belongs to {owner or 'something else'}, not to "
+                f"{document.source.table.table}. Choose another `index` in the tables file."
+            )
+        return Generation(index, name, state["settings"]["index.uuid"])
+
+    def ensure(self, document: Document) -> Generation:
+        """The generation to write to, made if missing, with every field of the document mapped.
+
+        Raises IndexRefused, naming the field, where a field's mapping has become another.
+        """
+        generation = self.find(document)
+        if generation is None:
+            generation = self._create(document)
+        else:
+            self._extend(generation, document)
+        return generation
+
+    def refresh(self, generation: Generation) -> None:
+        """Makes everything written so far searchable."""
+        with speaking(f"refreshing {generation.name}"):
+            self._client.indices.refresh(index=generation.name)
+
+    def _create(self, document: Document) -> Generation:
+        index = document.source.table.index
+        name = f"{index}-000001"
+        aliases: dict[str, Any] = {
+            index: {"is_write_index": True},
+            write_alias(name): {"is_hidden": True},
+        }
+        with speaking(f"creating the index {name}"):
+            try:
+                self._client.indices.create(
+                    index=name,
+                    aliases=aliases,
+                    mappings=document.mappings(),
+                    settings={"index.gc_deletes": GC_DELETES},
+                )
+            except BadRequestError as error:
+                # Another run may have been faster.
+                if "resource_already_exists_exception" not in str(error):
+                    raise
+        generation = self.find(document)
+        if generation is None:
+            raise IndexRefused(
+                f"{index}: there is an index {name} without the alias {index}. Add the alias to "
+                "it, or delete it: the next run loads it afresh."
+            )
+        return generation
+
+    def _extend(self, generation: Generation, document: Document) -> None:
+        mappings = document.mappings()
+        with speaking(f"reading the mapping of {generation.name}"):
+            present = self._client.indices.get_mapping(index=generation.name)[generation.name]
+        if all(
+            present["mappings"].get("properties", {}).get(name) == wanted
+            for name, wanted in mappings["properties"].items()
+        ):
+            return
+        with speaking(f"adding fields to {generation.name}"):
+            try:
+                self._client.indices.put_mapping(index=generation.name, **_body(mappings))
+            except BadRequestError as error:
+                raise IndexRefused(
+                    f"{generation.index}: the table's columns or the tables file ask for another "
+                    f"mapping than the index {generation.name} has: {reason(error)}. A field's "
+                    f"mapping cannot change in place. Delete {generation.name}: the next run loads "
+                    "the table afresh."
+                ) from None
+
+
+def _body(mappings: dict[str, Any]) -> dict[str, Any]:
+    return {"meta" if key == "_meta" else key: value for key, value in mappings.items()}

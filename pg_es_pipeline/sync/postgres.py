@@ -1,0 +1,83 @@
+"""Connections to PostgreSQL whose session cannot change a document."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from pg_es_pipeline.errors import ServerAway, SourceError
+from pg_es_pipeline.settings import PostgresSettings
+
+Connection = psycopg.Connection[TupleRow]
+
+APPLICATION_NAME = "pg-es-pipeline"
+"""How our sessions show in pg_stat_activity; they only read."""
+
+# Each of these changes how a value is written as text or JSON, so that a document would depend on
+# who reads the row. `TimeZone` is not among them: it is set after the connection is made, so that
+# `pg_settings.reset_val` still tells the zone that the role's own sessions use.
+_PINNED = {
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "iso_8601",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "quote_all_identifiers": "off",
+    "search_path": "pg_catalog",
+    "standard_conforming_strings": "on",
+    "xmlbinary": "base64",
+}
+
+
+def connect(settings: PostgresSettings) -> Connection:
+    """Opens an autocommit connection in UTC with every setting that shapes text pinned.
+
+    Raises ServerAway, naming host, port and database, when there is no connecting.
+    """
+    options: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "dbname": settings.database,
+        "user": settings.user,
+        "sslmode": settings.sslmode,
+        "client_encoding": "utf8",
+        "application_name": APPLICATION_NAME,
+        "connect_timeout": 10,
+        "keepalives_idle": 30,
+    }
+    if settings.password:
+        options["password"] = settings.password.get_secret_value()
+    try:
+        connection = psycopg.connect(autocommit=True, **options)
+    except psycopg.OperationalError as error:
+        raise ServerAway(
+            f"PostgreSQL at {settings.host}:{settings.port} (database {settings.database}, "
+            f"user {settings.user}) cannot be reached: {_first_line(error)}. "
+            "Check PG_HOST, PG_PORT, PG_DATABASE, PG_USER, PG_PASSWORD and PG_SSLMODE."
+        ) from None
+    pinned = {**_PINNED, "TimeZone": "UTC"}
+    connection.execute(
+        "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS s (name, value)",
+        [list(pinned), list(pinned.values())],
+    )
+    return connection
+
+
+@contextmanager
+def speaking(what: str) -> Iterator[None]:
+    """Turns PostgreSQL's errors into ours; `what` says what was being done."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SourceError(
+            f"{what}: {_first_line(error)}. GRANT SELECT on it to the role in PG_USER."
+        ) from None
+    except psycopg.OperationalError as error:
+        raise ServerAway(f"{what}: PostgreSQL failed: {_first_line(error)}.") from None
+    except psycopg.Error as error:
+        raise SourceError(f"{what}: PostgreSQL refused: {_first_line(error)}.") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")

@@ -1,0 +1,77 @@
+"""What a load has done so far."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from pg_es_pipeline.sync.load import Outcome
+
+SAMPLE = 3
+"""Documents kept to show what was loaded."""
+
+
+@dataclass(slots=True)
+class Report:
+    """The figures of one partition's load: while it runs, and at its end."""
+
+    index: str
+    partition: str
+    full: bool = False
+    """Whether the whole partition was read."""
+    rows: int = 0
+    """Rows whose write Elasticsearch has acknowledged; deletes and superseded ones among them."""
+    deletes: int = 0
+    superseded: int = 0
+    """Rows for which the index had something newer already."""
+    size: int = 0
+    """Bytes of the bulk requests."""
+    estimate: int = 0
+    """Rows that PostgreSQL's planner expects altogether."""
+    batch_size: int = 0
+    batches: int = 0
+    retries: int = 0
+    slowest: float = 0.0
+    """Seconds of the slowest bulk request."""
+    waited: float = 0.0
+    """Seconds spent waiting for RATE_LIMIT."""
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+    watermark: list[str] | None = None
+    lag_seconds: float | None = None
+    """How far the horizon lies behind the clock at the end."""
+    sample: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended or time.monotonic()) - self.started
+
+    @property
+    def docs_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    @property
+    def megabytes_per_second(self) -> float:
+        return self.size / 1e6 / self.seconds if self.seconds else 0.0
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds still to go by the estimate; None where there is nothing to go by."""
+        if not self.rows or self.estimate <= self.rows:
+            return None
+        return (self.estimate - self.rows) / self.docs_per_second
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts an acknowledged batch."""
+        batch = outcome.batch
+        self.rows += len(batch.lines)
+        self.size += batch.size
+        self.deletes += outcome.deletes
+        self.superseded += outcome.superseded
+        self.batches += 1
+        self.retries += outcome.retries
+        self.slowest = max(self.slowest, outcome.seconds)
+        for line in batch.lines[: SAMPLE - len(self.sample)]:
+            _action, _, document = line.partition(b"\n")
+            if document:
+                self.sample.append(json.loads(document))
