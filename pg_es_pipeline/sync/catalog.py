@@ -140,8 +140,8 @@ def _source(table: Table, rows: Sequence[_Row]) -> Source:
     cursor = named(table.cursor.column, "cursor.column")
     if cursor.array or cursor.type not in CURSOR_TYPES:
         raise SourceError(
-            f"{table.table}: the cursor column {cursor.name!r} is of type {cursor.declared}. It has "
-            "to be a timestamptz or timestamp that every INSERT and UPDATE sets to the current "
+            f"{table.table}: the cursor column {cursor.name!r} is of type {cursor.declared}. It "
+            "has to be a timestamptz or timestamp that every INSERT and UPDATE sets to the current "
             "time: name another under cursor.column."
         )
     soft_delete = table.cursor.soft_delete

@@ -1,8 +1,9 @@
 """The stored progress of each partition of each generation, in Elasticsearch.
 
 A checkpoint belongs to the physical index that holds its documents, by that index's UUID: an index
-that was deleted and made anew has no checkpoints. It is written after the documents that it speaks of
-were acknowledged, and only over the one that was read: a run that lost touch cannot move it back.
+that was deleted and made anew has no checkpoints. It is written after the documents that it speaks
+of were acknowledged, and only over the one that was read: a run that lost touch cannot move it
+back.
 """
 
 from collections.abc import Iterable

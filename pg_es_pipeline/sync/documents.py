@@ -1,7 +1,7 @@
 """A row as its part of a bulk request, built in PostgreSQL.
 
-Python never takes a document apart: what PostgreSQL writes is sent as it comes. All SQL here speaks of
-the table by its alias `t`.
+Python never takes a document apart: what PostgreSQL writes is sent as it comes. All SQL here speaks
+of the table by its alias `t`.
 """
 
 import hashlib

@@ -90,8 +90,8 @@ class Loader:
                 if (wait := next(waits, None)) is None or self._stopped.wait(wait):
                     raise ServerAway(
                         f"{generation.name}: Elasticsearch did not take {len(again)} documents "
-                        f"within {time.monotonic() - started:.0f} s ({why}). Nothing is lost: the next run goes "
-                        "on from the checkpoint."
+                        f"within {time.monotonic() - started:.0f} s ({why}). Nothing is lost: "
+                        "the next run goes on from the checkpoint."
                     )
             remaining = again
         outcome.seconds = time.monotonic() - started
@@ -121,8 +121,8 @@ class Loader:
             )
         if status != 200:
             raise IndexRefused(
-                f"{generation.name}: Elasticsearch refused a bulk request of {len(lines)} rows with "
-                f"status {status}: {body[:300].decode(errors='replace')}"
+                f"{generation.name}: Elasticsearch refused a bulk request of {len(lines)} rows "
+                f"with status {status}: {body[:300].decode(errors='replace')}"
             )
         if body.startswith(b'{"errors":false'):
             return [], ""
@@ -166,7 +166,7 @@ def _identifier(line: bytes) -> str:
 
 
 def _waits(deadline: float) -> Iterator[float]:
-    """Seconds to wait before each further try: doubling up to 30, with jitter, until the deadline."""
+    """Seconds to wait before each further try: doubling up to 30, jittered, until the deadline."""
     longest = 0.5
     while time.monotonic() < deadline:
         yield random.uniform(longest / 2, longest)  # noqa: S311

@@ -61,8 +61,8 @@ def predicate(source: Source, key: str) -> sql.Composable:
         case TimePartitions() if column:
             if column.array or column.type not in _TIME_TYPES:
                 raise SourceError(
-                    f"{source.table.table}: partitions by {partitions.by} need a date, timestamp or "
-                    f"timestamptz, and {column.name} is of type {column.declared}."
+                    f"{source.table.table}: partitions by {partitions.by} need a date, timestamp "
+                    f"or timestamptz, and {column.name} is of type {column.declared}."
                 )
             start, end = (
                 _literal(bound, column.type, partitions.time_zone)

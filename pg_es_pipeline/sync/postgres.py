@@ -58,7 +58,8 @@ def connect(settings: PostgresSettings) -> Connection:
         ) from None
     pinned = {**_PINNED, "TimeZone": "UTC"}
     connection.execute(
-        "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS s (name, value)",
+        "SELECT set_config(name, value, false) "
+        "FROM unnest(%s::text[], %s::text[]) AS s (name, value)",
         [list(pinned), list(pinned.values())],
     )
     return connection

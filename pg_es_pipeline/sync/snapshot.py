@@ -1,4 +1,4 @@
-"""Which rows are safe to have seen (the horizon), and in which order snapshots were taken (the version)."""
+"""The horizon: what is safe to have seen. The version: in which order snapshots were taken."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ MARGIN_SECONDS = 2
 # Any number will do, as long as it is always the same one.
 _LOCK = 7_026_427_253
 
-# Rows of our own readers are not waited for: they write nothing. Where other sessions cannot be seen
-# (no pg_read_all_stats, or a standby, whose writers are elsewhere), no transaction is taken to stay
-# open longer than the lookback. A prepared transaction shows when it was prepared, not when it began:
-# the horizon stays where it was.
+# Our own readers are not waited for: they write nothing. Where other sessions cannot be seen (no
+# pg_read_all_stats, or a standby, whose writers are elsewhere), no transaction is taken to stay open
+# longer than the lookback. A prepared transaction shows when it was prepared, not when it began: the
+# horizon stays where it was.
 _HORIZON = f"""
 WITH seen AS (
     SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AND NOT pg_is_in_recovery()
@@ -46,8 +46,8 @@ SELECT (%s::timestamptz AT TIME ZONE
 def horizon(connection: Connection, source: Source, floor: str | None) -> str:
     """The moment below which every committed change is already visible, as text in UTC.
 
-    It never falls below `floor`, the last one that was found. Call it *before* the snapshot is taken:
-    a commit is visible before its session's entry is cleared, never the other way round.
+    It never falls below `floor`, the last one that was found. Call it *before* the snapshot is
+    taken: a commit is visible before its session's entry is cleared, never the other way round.
     """
     row = connection.execute(
         _HORIZON, {"lookback": source.table.cursor.lookback, "floor": floor}
@@ -69,9 +69,9 @@ def as_cursor(connection: Connection, source: Source, moment: str) -> str:
 def snapshot(connection: Connection, floor: int) -> Iterator[int]:
     """A read-only transaction with one snapshot; yields the version of what is read in it.
 
-    Versions are microseconds of the database's clock and never fall to `floor` or below. The lock is
-    taken before the transaction begins, since its first statement would take the snapshot: whoever
-    has the later snapshot has the higher version.
+    Versions are microseconds of the database's clock, and always above `floor`. The lock is taken
+    before the transaction begins, whose first statement takes the snapshot: so whoever has the later
+    snapshot has the higher version.
     """
     connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
     try:

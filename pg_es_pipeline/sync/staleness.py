@@ -1,8 +1,8 @@
 """Which partitions have changes: one query for a table.
 
 A partition is in step when the rows at or beyond its watermark are the very ones that its last run
-loaded. Their number and a digest of their keys, cursors and row versions tell: a row that commits late
-below rows that were loaded already shows as well.
+loaded. Their number and a digest of their keys, cursors and row versions tell: a row that commits
+late, below rows that were loaded already, shows as well.
 """
 
 from collections.abc import Mapping, Sequence

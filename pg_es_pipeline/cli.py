@@ -1,0 +1,31 @@
+"""`pg-es`: the commands beside Dagster's own."""
+
+from contextlib import suppress
+
+import typer
+
+app = typer.Typer(
+    help="PostgreSQL tables, searchable in Elasticsearch, kept in step by Dagster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps `pg-es` a group of commands, however few there are."""
+
+
+# The local stack belongs to a checkout; an installed package has none.
+with suppress(ModuleNotFoundError):
+    from dev.stack.cli import app as stack
+
+    app.add_typer(stack, name="stack")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

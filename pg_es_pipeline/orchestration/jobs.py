@@ -1,0 +1,138 @@
+"""Jobs: `sync_all` and `sync_<index>` bring what is stale up to date, `load_<index>` a range.
+
+The `sync` jobs are made of a plain op: a step of a partitioned asset takes one contiguous range of
+one table, and a run's start costs seconds, so that many small changes of many tables share one run.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition,
+)
+from pydantic import Field
+
+from pg_es_pipeline.errors import PipelineError, SourceError
+from pg_es_pipeline.orchestration.loading import RETRY, failing_clearly, load_partitions
+from pg_es_pipeline.orchestration.metadata import Metadata
+from pg_es_pipeline.orchestration.names import POOL, TABLES_TAG, identifier, index_key
+from pg_es_pipeline.orchestration.resources import (
+    BatchingResource,
+    ElasticsearchResource,
+    PostgresResource,
+    engine,
+)
+from pg_es_pipeline.sync.catalog import Source
+from pg_es_pipeline.sync.engine import Engine
+from pg_es_pipeline.tables import Table
+
+SYNC_ALL = "sync_all"
+
+
+class SyncConfig(dg.Config):
+    """What a `sync` job loads."""
+
+    partitions: dict[str, list[str]] = Field(
+        default={}, description="Partitions by index; without any, every stale partition is loaded."
+    )
+
+
+def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefinition:
+    """A job that brings partitions of these tables up to date in one run."""
+
+    @dg.op(name=f"{name}_op", pool=POOL, retry_policy=RETRY, description=description)
+    def sync(
+        context: dg.OpExecutionContext,
+        config: SyncConfig,
+        postgres: PostgresResource,
+        elasticsearch: ElasticsearchResource,
+        batching: BatchingResource,
+    ) -> None:
+        with failing_clearly():
+            wanted = _wanted(tables, config.partitions)
+            with engine(postgres, elasticsearch, batching) as running:
+                failures = _sync(context, running, wanted, config.partitions)
+        if failures:
+            raise dg.Failure(
+                "\n".join(str(error) for error in failures),
+                allow_retries=all(error.passing for error in failures),
+            )
+
+    @dg.job(
+        name=name,
+        description=description,
+        executor_def=dg.in_process_executor,
+        tags={TABLES_TAG: ",".join(table.index for table in tables)} if len(tables) == 1 else {},
+    )
+    def job() -> None:
+        sync()
+
+    return job
+
+
+def table_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
+    """`sync_<index>` for each table."""
+    return [
+        sync_job(
+            f"sync_{identifier(table)}",
+            [table],
+            f"Brings every stale partition of {table.table} up to date.",
+        )
+        for table in tables
+    ]
+
+
+def load_job_name(table: Table) -> str:
+    return f"load_{identifier(table)}"
+
+
+def load_jobs(tables: Sequence[Table]) -> list[UnresolvedAssetJobDefinition]:
+    """`load_<index>` for each table: materializes a partition or a contiguous range."""
+    return [
+        dg.define_asset_job(
+            load_job_name(table),
+            selection=[index_key(table)],
+            description=f"Loads a partition, or a range of partitions, of {table.table}.",
+            executor_def=dg.in_process_executor,
+        )
+        for table in tables
+    ]
+
+
+def _wanted(tables: Sequence[Table], partitions: Mapping[str, object]) -> list[Table]:
+    known = {table.index for table in tables}
+    if unknown := sorted(set(partitions) - known):
+        raise SourceError(
+            f"no index {unknown[0]!r} in this job: `partitions` takes {', '.join(sorted(known))}."
+        )
+    return [table for table in tables if not partitions or table.index in partitions]
+
+
+def _sync(
+    context: dg.OpExecutionContext,
+    running: Engine,
+    tables: Sequence[Table],
+    partitions: Mapping[str, Sequence[str]],
+) -> list[PipelineError]:
+    """Loads table after table; one that fails does not stop the others. Returns the failures."""
+    failures: list[PipelineError] = []
+    for table in tables:
+
+        def done(partition: str, metadata: Metadata, table: Table = table) -> None:
+            context.log_event(
+                dg.AssetMaterialization(index_key(table), partition=partition, metadata=metadata)
+            )
+
+        try:
+            source = running.source(table)
+            keys = partitions.get(table.index) or _stale(running, source)
+            load_partitions(context, running, source, keys, full=False, done=done)
+        except PipelineError as error:
+            context.log.error(str(error))
+            failures.append(error)
+    return failures
+
+
+def _stale(running: Engine, source: Source) -> list[str]:
+    stale, _moment = running.stale(source)
+    return [one.partition for one in stale]

@@ -1,0 +1,111 @@
+"""What the Dagster UI shows of a load."""
+
+import json
+from typing import Any
+
+import dagster as dg
+
+from pg_es_pipeline.orchestration.names import table_key
+from pg_es_pipeline.sync.catalog import Source
+from pg_es_pipeline.sync.report import Report
+from pg_es_pipeline.sync.types import conversion
+
+Metadata = dict[str, Any]
+
+
+def progress(report: Report) -> Metadata:
+    """Of a load under way."""
+    metadata: Metadata = {
+        "rows": report.rows,
+        "estimated_rows": report.estimate,
+        "docs_per_second": round(report.docs_per_second),
+        "batch_size": report.batch_size,
+        "seconds": round(report.seconds, 1),
+    }
+    if report.eta_seconds is not None:
+        metadata["eta_seconds"] = round(report.eta_seconds)
+    return metadata
+
+
+def progress_line(report: Report) -> str:
+    """The same for the run's log."""
+    eta = "" if report.eta_seconds is None else f", {report.eta_seconds:.0f} s to go"
+    return (
+        f"{report.index} {report.partition}: {report.rows:,} of about {report.estimate:,} rows, "
+        f"{report.docs_per_second:,.0f} docs/s, batches of {report.batch_size:,}{eta}"
+    )
+
+
+def result(report: Report, source: Source) -> Metadata:
+    """Of a finished load."""
+    metadata: Metadata = {
+        "rows": report.rows,
+        "deletes": report.deletes,
+        "superseded": report.superseded,
+        "seconds": round(report.seconds, 3),
+        "docs_per_second": round(report.docs_per_second),
+        "mb_per_second": round(report.megabytes_per_second, 2),
+        "batch_size": report.batch_size,
+        "retries": report.retries,
+        "slowest_request_seconds": round(report.slowest, 3),
+        "rate_limit_wait_seconds": round(report.waited, 3),
+        "full_pass": report.full,
+        "watermark": " / ".join(report.watermark or []),
+        "dagster/column_schema": column_schema(source),
+        "dagster/column_lineage": column_lineage(source),
+    }
+    if report.lag_seconds is not None:
+        metadata["lag_seconds"] = round(report.lag_seconds, 3)
+    if report.sample:
+        metadata["sample"] = _sample(report.sample)
+    return metadata
+
+
+def column_schema(source: Source) -> dg.TableSchema:
+    """The index's fields: PostgreSQL's type, and Elasticsearch's."""
+    keys = {column.name for column in source.key}
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                f"{column.declared} → {_mapped(source, column.name)}",
+                description=column.comment,
+                constraints=dg.TableColumnConstraints(
+                    nullable=not column.not_null, other=["key"] if column.name in keys else []
+                ),
+            )
+            for column in source.columns
+        ]
+    )
+
+
+def column_lineage(source: Source) -> dg.TableColumnLineage:
+    """Which column a field comes from."""
+    key = table_key(source.table)
+    return dg.TableColumnLineage(
+        {
+            column.name: [dg.TableColumnDep(asset_key=key, column_name=column.name)]
+            for column in source.columns
+        }
+    )
+
+
+def _mapped(source: Source, name: str) -> str:
+    [column] = [column for column in source.columns if column.name == name]
+    mapping = source.table.fields.get(name) or conversion(column).mapping
+    return str(mapping.get("type", "object"))
+
+
+def _sample(documents: list[dict[str, Any]]) -> dg.TableMetadataValue:
+    records = [
+        dg.TableRecord(
+            {
+                name: json.dumps(value) if isinstance(value, dict | list) else value
+                for name, value in document.items()
+                if value is not None
+            }
+        )
+        for document in documents
+    ]
+    columns = [dg.TableColumn(name) for name in documents[0]]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns=columns))

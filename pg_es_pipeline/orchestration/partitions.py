@@ -1,0 +1,44 @@
+"""Dagster's partitions of a table: the same keys as the engine's."""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from pg_es_pipeline.sync.partitions import ALL, KEY_FORMATS
+from pg_es_pipeline.tables import HashPartitions, ListPartitions, Partitions, TimePartitions
+
+_CRON = {
+    "hour": "0 * * * *",
+    "day": "0 0 * * *",
+    "week": "0 0 * * 1",
+    "month": "0 0 1 * *",
+    "year": "0 0 1 1 *",
+}
+
+
+def partitions_definition(partitions: Partitions | None) -> dg.PartitionsDefinition[str]:
+    """The partitions as Dagster shows and backfills them."""
+    match partitions:
+        case None:
+            return dg.StaticPartitionsDefinition([ALL])
+        case HashPartitions():
+            return dg.StaticPartitionsDefinition(
+                [str(bucket) for bucket in range(partitions.buckets)]
+            )
+        case ListPartitions():
+            return dg.StaticPartitionsDefinition(list(partitions.values))
+        case TimePartitions():
+            zone = ZoneInfo(partitions.time_zone)
+            end = partitions.end
+            return dg.TimeWindowPartitionsDefinition(
+                start=datetime(
+                    partitions.start.year, partitions.start.month, partitions.start.day, tzinfo=zone
+                ),
+                end=datetime(end.year, end.month, end.day, tzinfo=zone) if end else None,
+                fmt=KEY_FORMATS[partitions.by],
+                cron_schedule=_CRON[partitions.by],
+                timezone=partitions.time_zone,
+                # The period that is going on has rows already.
+                end_offset=0 if end else 1,
+            )

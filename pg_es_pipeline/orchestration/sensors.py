@@ -1,0 +1,155 @@
+"""The sensor that looks for changes every SYNC_INTERVAL seconds and requests runs for them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+from dagster import DagsterRunStatus, RunsFilter
+
+from pg_es_pipeline.errors import PipelineError, SettingsError
+from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_job_name
+from pg_es_pipeline.orchestration.names import TABLES_TAG, index_key
+from pg_es_pipeline.orchestration.partitions import partitions_definition
+from pg_es_pipeline.orchestration.resources import (
+    BatchingResource,
+    ElasticsearchResource,
+    PostgresResource,
+    engine,
+)
+from pg_es_pipeline.sync.catalog import Source
+from pg_es_pipeline.sync.engine import Engine
+from pg_es_pipeline.sync.staleness import Stale
+from pg_es_pipeline.tables import Table
+
+LARGE_ROWS = 100_000
+"""From so many rows on, the changes of a table get runs of their own; less shares one run."""
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+_UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+@dataclass
+class Findings:
+    """What one tick found."""
+
+    small: dict[str, list[str]] = field(default_factory=dict)
+    """Partitions by index, for the shared run."""
+    large: list[tuple[Table, str, str]] = field(default_factory=list)
+    """Contiguous ranges: table, first and last partition."""
+    in_step: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def sync_sensor(
+    tables: Sequence[Table], jobs: Sequence[object], interval: int
+) -> dg.SensorDefinition:
+    """Requests runs for the partitions that have changes, and for those alone."""
+
+    @dg.sensor(
+        name="sync_changes",
+        jobs=jobs,  # type: ignore[arg-type]
+        minimum_interval_seconds=interval,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks for changed rows in each table and loads the partitions that have some.",
+    )
+    def sync_changes(
+        context: dg.SensorEvaluationContext,
+        postgres: PostgresResource,
+        elasticsearch: ElasticsearchResource,
+        batching: BatchingResource,
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        try:
+            with engine(postgres, elasticsearch, batching) as running:
+                found = look(running, tables, busy_indices(context.instance))
+                running.record_in_step(found.in_step)
+        except SettingsError as error:
+            yield dg.SkipReason(str(error))
+            return
+        for note in found.notes:
+            context.log.info(note)
+        requests = list(_requests(found))
+        if not requests:
+            yield dg.SkipReason("\n".join(found.notes) or "Every table is in step.")
+        yield from requests
+
+    return sync_changes
+
+
+def look(running: Engine, tables: Sequence[Table], busy: set[str]) -> Findings:
+    """Asks each table which partitions have changes; leaves out those that are being loaded."""
+    found = Findings()
+    sources = running.sources(tables)
+    for table in tables:
+        source = sources[table.index]
+        if table.index in busy:
+            found.notes.append(f"{table.table}: skipped, a run that loads it is under way.")
+        elif isinstance(source, PipelineError):
+            found.notes.append(str(source))
+        else:
+            try:
+                stale, moment = running.stale(source)
+            except PipelineError as error:
+                found.notes.append(str(error))
+                continue
+            if not stale:
+                found.in_step[table.index] = moment
+            elif _rows(stale, source) < LARGE_ROWS:
+                found.small[table.index] = [one.partition for one in stale]
+            else:
+                found.large += [(table, first, last) for first, last in _ranges(table, stale)]
+    return found
+
+
+def busy_indices(instance: dg.DagsterInstance) -> set[str]:
+    """The indices that a run under way, or waiting for its turn, loads."""
+    busy: set[str] = set()
+    for run in instance.get_runs(RunsFilter(statuses=_UNFINISHED)):
+        busy.update(filter(None, run.tags.get(TABLES_TAG, "").split(",")))
+        busy.update(key.path[-1] for key in run.asset_selection or ())
+    return busy
+
+
+def _requests(found: Findings) -> Iterator[dg.RunRequest]:
+    if found.small:
+        yield dg.RunRequest(
+            job_name=SYNC_ALL,
+            run_config={"ops": {f"{SYNC_ALL}_op": {"config": {"partitions": found.small}}}},
+            tags={TABLES_TAG: ",".join(found.small)},
+        )
+    for table, first, last in found.large:
+        yield dg.RunRequest(
+            job_name=load_job_name(table),
+            asset_selection=[index_key(table)],
+            tags={RANGE_START: first, RANGE_END: last, TABLES_TAG: table.index},
+        )
+
+
+def _rows(stale: Sequence[Stale], source: Source) -> int:
+    """Rows to look at. A partition that is read as a whole counts with its share of the table."""
+    partitions = partitions_definition(source.table.partitions).get_num_partitions()
+    share = source.estimate // max(1, partitions)
+    return sum(share if one.rows is None else one.rows for one in stale)
+
+
+def _ranges(table: Table, stale: Sequence[Stale]) -> Iterator[tuple[str, str]]:
+    """The contiguous stretches of stale partitions, each by its first and last key."""
+    wanted = {one.partition for one in stale}
+    first: str | None = None
+    previous = ""
+    for key in partitions_definition(table.partitions).get_partition_keys():
+        if key in wanted:
+            first = first or key
+            previous = key
+        elif first is not None:
+            yield first, previous
+            first = None
+    if first is not None:
+        yield first, previous
