@@ -128,7 +128,7 @@ def _sync(
             keys = partitions.get(table.index) or _stale(running, source)
             load_partitions(context, running, source, keys, full=False, done=done)
         except PipelineError as error:
-            context.log.error(str(error))
+            context.log.error(str(error))  # noqa: TRY400 - the message says it all
             failures.append(error)
     return failures
 

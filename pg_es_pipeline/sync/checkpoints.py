@@ -131,20 +131,20 @@ class Checkpoints:
                 "if_seq_no": checkpoint.seq_no,
                 "if_primary_term": checkpoint.primary_term,
             }
-        try:
-            with speaking(f"writing the checkpoint of {generation.name} {checkpoint.partition}"):
+        with speaking(f"writing the checkpoint of {generation.name} {checkpoint.partition}"):
+            try:
                 answer = self._client.index(
                     index=INDEX,
                     id=_id(generation, checkpoint.partition),
                     document=_to_json(generation, checkpoint),
                     **place,
                 )
-        except ConflictError:
-            raise CheckpointConflict(
-                f"{generation.index}, partition {checkpoint.partition}: another run has moved the "
-                "checkpoint. Nothing is lost: what this run has written stays, and the next run "
-                "goes on from the other's checkpoint."
-            ) from None
+            except ConflictError:
+                raise CheckpointConflict(
+                    f"{generation.index}, partition {checkpoint.partition}: another run has moved "
+                    "the checkpoint. Nothing is lost: what this run has written stays, and the "
+                    "next run goes on from the other's checkpoint."
+                ) from None
         checkpoint.seq_no, checkpoint.primary_term = answer["_seq_no"], answer["_primary_term"]
 
     def record_in_step(self, moments: dict[str, str]) -> None:

@@ -34,7 +34,7 @@ from pg_es_pipeline.sync.load import Loader, Outcome
 from pg_es_pipeline.sync.partitions import predicate
 from pg_es_pipeline.sync.postgres import Connection
 from pg_es_pipeline.sync.report import Report
-from pg_es_pipeline.sync.snapshot import as_cursor, horizon, snapshot
+from pg_es_pipeline.sync.snapshot import as_cursor, horizon, lag_seconds, snapshot
 from pg_es_pipeline.sync.staleness import windows
 from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES, BatchSize, RateLimit
 
@@ -99,6 +99,8 @@ class PartitionLoad:
             raise
         self.report.ended = time.monotonic()
         self.report.watermark = self._checkpoint.watermark
+        if self._checkpoint.horizon:
+            self.report.lag_seconds = lag_seconds(self._means.connection, self._checkpoint.horizon)
         return self.report
 
     def _full_pass(self) -> None:

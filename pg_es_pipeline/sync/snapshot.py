@@ -13,9 +13,9 @@ MARGIN_SECONDS = 2
 _LOCK = 7_026_427_253
 
 # Our own readers are not waited for: they write nothing. Where other sessions cannot be seen (no
-# pg_read_all_stats, or a standby, whose writers are elsewhere), no transaction is taken to stay open
-# longer than the lookback. A prepared transaction shows when it was prepared, not when it began: the
-# horizon stays where it was.
+# pg_read_all_stats, or a standby, whose writers are elsewhere), no transaction is taken to stay
+# open longer than the lookback. A prepared transaction shows when it was prepared, not when it
+# began: the horizon stays where it was.
 _HORIZON = f"""
 WITH seen AS (
     SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AND NOT pg_is_in_recovery()
@@ -56,6 +56,15 @@ def horizon(connection: Connection, source: Source, floor: str | None) -> str:
     return str(row[0])
 
 
+def lag_seconds(connection: Connection, moment: str) -> float:
+    """How far a horizon lies behind the database's clock."""
+    row = connection.execute(
+        "SELECT extract(epoch FROM clock_timestamp() - %s::timestamptz)", [moment]
+    ).fetchone()
+    assert row is not None
+    return float(row[0])
+
+
 def as_cursor(connection: Connection, source: Source, moment: str) -> str:
     """A moment as a value of the cursor column: without a time zone it is in the role's own."""
     if source.cursor.type == "timestamptz":
@@ -70,8 +79,8 @@ def snapshot(connection: Connection, floor: int) -> Iterator[int]:
     """A read-only transaction with one snapshot; yields the version of what is read in it.
 
     Versions are microseconds of the database's clock, and always above `floor`. The lock is taken
-    before the transaction begins, whose first statement takes the snapshot: so whoever has the later
-    snapshot has the higher version.
+    before the transaction begins, whose first statement takes the snapshot: so whoever has the
+    later snapshot has the higher version.
     """
     connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
     try:
