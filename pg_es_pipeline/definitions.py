@@ -1,5 +1,7 @@
 """Everything that Dagster loads."""
 
+import warnings
+
 import dagster as dg
 
 from pg_es_pipeline.orchestration.assets import index_asset, table_spec
@@ -9,6 +11,9 @@ from pg_es_pipeline.orchestration.resources import RESOURCES
 from pg_es_pipeline.orchestration.sensors import sync_sensor
 from pg_es_pipeline.settings import ProjectSettings, read
 from pg_es_pipeline.tables import read_tables
+
+# Backfill policies are in beta, and there is no doing without them. Every command would say so.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 _settings = read(ProjectSettings)
 _tables = require_distinct(read_tables(_settings.pg_es_tables).tables)

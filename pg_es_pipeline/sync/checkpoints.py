@@ -13,7 +13,7 @@ from typing import Any
 
 from elasticsearch import BadRequestError, ConflictError, Elasticsearch, NotFoundError
 
-from pg_es_pipeline.errors import CheckpointConflict
+from pg_es_pipeline.errors import CheckpointConflict, IndexRefused
 from pg_es_pipeline.sync.elastic import speaking
 from pg_es_pipeline.sync.indices import Generation
 
@@ -155,9 +155,12 @@ class Checkpoints:
         operations: list[dict[str, Any]] = []
         for index, moment in moments.items():
             operations.append({"index": {"_id": f"freshness:{index}"}})
-            operations.append({"kind": "freshness", "index": index, "in_step_at": moment})
+            in_step_at = datetime.fromisoformat(moment).isoformat()
+            operations.append({"kind": "freshness", "index": index, "in_step_at": in_step_at})
         with speaking("recording how fresh the indices are"):
-            self._client.bulk(index=INDEX, operations=operations)
+            answer = self._client.bulk(index=INDEX, operations=operations)
+        if answer["errors"]:
+            raise IndexRefused(f"{INDEX}: refused how fresh the indices are: {answer['items']}")
 
 
 def _id(generation: Generation, partition: str) -> str:

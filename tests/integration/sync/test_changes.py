@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from pg_es_pipeline.sync import partition_load
-from tests.integration.sync.conftest import Orders, notes
+from tests.integration.orders import Orders, notes
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pg_es_pipeline.sync.documents import Document
 from pg_es_pipeline.sync.extract import Batch
 from pg_es_pipeline.sync.indices import Generation, Indices
 from pg_es_pipeline.sync.snapshot import snapshot
-from tests.integration.sync.conftest import Orders, notes
+from tests.integration.orders import Orders, notes
 
 FAR_AHEAD = 4_000_000_000_000_000
 """A version that the clock reaches in the year 2096."""

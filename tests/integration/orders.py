@@ -1,12 +1,9 @@
-"""A table that is written by the test and loaded by the engine."""
+"""A table that the test writes and the engine loads."""
 
-import socket
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-import pytest
 from elasticsearch import Elasticsearch
 
 from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings, PostgresSettings
@@ -94,41 +91,3 @@ class Orders:
 
 def notes(documents: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {key: document["note"] for key, document in documents.items()}
-
-
-@pytest.fixture
-def orders(database: Any, es: Elasticsearch, prefix: str) -> Iterator[Orders]:
-    """An empty table; `placed` spreads the rows over months, one a day."""
-    with psycopg.connect(database.conninfo, autocommit=True) as pg:
-        pg.execute(
-            """
-            SET timezone = 'UTC';
-            CREATE TABLE orders (
-                id bigint PRIMARY KEY, note text NOT NULL, placed timestamptz,
-                updated_at timestamptz DEFAULT now(), deleted_at timestamptz
-            );
-            CREATE INDEX ON orders (updated_at, id);
-            CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
-            CREATE TRIGGER touch BEFORE UPDATE ON orders
-            FOR EACH ROW EXECUTE FUNCTION touch();
-            """
-        )
-        table = Table(
-            table="public.orders",
-            index=f"{prefix}orders",
-            cursor={"column": "updated_at", "soft_delete": "deleted_at"},
-        )
-        yield Orders(database, es, table, pg)
-
-
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    """A port that nothing listens on."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return find

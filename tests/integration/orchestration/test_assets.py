@@ -1,0 +1,291 @@
+"""Loads as Dagster runs them: events by partition, metadata, failures."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from pg_es_pipeline.orchestration import loading
+from pg_es_pipeline.orchestration.assets import index_asset, table_spec
+from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job, table_jobs
+from pg_es_pipeline.orchestration.names import index_key, table_key
+from pg_es_pipeline.orchestration.resources import RESOURCES
+from pg_es_pipeline.orchestration.sensors import RANGE_END, RANGE_START, sync_sensor
+from tests.integration.orders import Orders
+
+MONTHS = [f"2024-0{month}" for month in range(1, 7)]
+
+
+@pytest.fixture
+def monthly(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> Orders:
+    """The table in six monthly partitions, named by the environment."""
+    for name, value in orders.database.environment.items():
+        monkeypatch.setenv(name, value)
+    orders.table = orders.table.model_validate(
+        {
+            **orders.table.model_dump(exclude_defaults=True),
+            "partitions": {
+                "by": "month",
+                "column": "placed",
+                "start": "2024-01-01",
+                "end": "2024-07-01",
+            },
+        }
+    )
+    return orders
+
+
+@pytest.fixture
+def instance() -> dg.DagsterInstance:
+    return dg.DagsterInstance.ephemeral()
+
+
+def definitions(orders: Orders) -> dg.Definitions:
+    tables = [orders.table]
+    sync_all, loads = sync_job("sync_all", tables, ""), load_jobs(tables)
+    return dg.Definitions(
+        assets=[table_spec(orders.table), index_asset(orders.table)],
+        jobs=[sync_all, *table_jobs(tables), *loads],
+        sensors=[sync_sensor(tables, [sync_all, *loads], 60)],
+        resources=RESOURCES,
+        executor=dg.in_process_executor,
+    )
+
+
+def execute(
+    orders: Orders, instance: dg.DagsterInstance, job: str, **arguments: Any
+) -> dg.ExecuteInProcessResult:
+    return (
+        definitions(orders)
+        .resolve_job_def(job)
+        .execute_in_process(instance=instance, raise_on_error=False, **arguments)
+    )
+
+
+def load_range(
+    orders: Orders, instance: dg.DagsterInstance, first: str, last: str
+) -> dg.ExecuteInProcessResult:
+    [job] = [job.name for job in load_jobs([orders.table])]
+    return execute(orders, instance, job, tags={RANGE_START: first, RANGE_END: last})
+
+
+def materialized(orders: Orders, instance: dg.DagsterInstance) -> dict[str, dict[str, Any]]:
+    """The metadata of every materialization, by partition; a second one is an error."""
+    found: dict[str, dict[str, Any]] = {}
+    records = instance.fetch_materializations(index_key(orders.table), limit=1000).records
+    for record in records:
+        event = record.asset_materialization
+        assert event is not None
+        assert event.partition is not None
+        assert event.partition not in found
+        found[event.partition] = {name: entry.value for name, entry in event.metadata.items()}
+    return found
+
+
+def tick(orders: Orders, instance: dg.DagsterInstance) -> Any:
+    repository = definitions(orders).get_repository_def()
+    with dg.build_sensor_context(
+        instance=instance, repository_def=repository, resources=RESOURCES
+    ) as context:
+        return repository.get_sensor_def("sync_changes").evaluate_tick(context)
+
+
+def run_requests(orders: Orders, instance: dg.DagsterInstance) -> list[set[str]]:
+    """Executes what a tick requests; the partitions of each run."""
+    loaded = []
+    for request in tick(orders, instance).run_requests or []:
+        known = set(instance.get_run_ids())
+        result = execute(
+            orders,
+            instance,
+            request.job_name or "",
+            run_config=request.run_config,
+            tags=dict(request.tags),
+        )
+        assert result.success
+        [run_id] = set(instance.get_run_ids()) - known
+        loaded.append(
+            {
+                event.partition
+                for event in result.all_events
+                if event.is_step_materialization and event.partition
+            }
+        )
+        assert run_id
+    return loaded
+
+
+def test_a_range_is_one_run_with_figures_for_each_partition(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    monthly.insert(range(1, 181))
+    assert load_range(monthly, instance, "2024-02", "2024-04").success
+    events = materialized(monthly, instance)
+    assert {month: event["rows"] for month, event in events.items()} == {
+        "2024-02": 29,
+        "2024-03": 31,
+        "2024-04": 30,
+    }
+    for event in events.values():
+        assert event["full_pass"] is True
+        assert event["docs_per_second"] > 0
+        assert event["watermark"]
+        assert event["lag_seconds"] >= 2
+        assert len(event["sample"].records) == 3
+        columns = {column.name: column.type for column in event["dagster/column_schema"].columns}
+        assert columns["placed"] == "timestamp with time zone → date"
+        assert event["dagster/column_lineage"].deps_by_column["note"] == [
+            dg.TableColumnDep(asset_key=table_key(monthly.table), column_name="note")
+        ]
+
+
+def test_finished_partitions_stay_when_a_later_one_fails(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    monthly.insert(range(1, 181), note="1")
+    monthly.pg.execute("UPDATE orders SET note = 'x' WHERE id = 100")
+    monthly.table = monthly.table.model_copy(update={"fields": {"note": {"type": "integer"}}})
+    result = load_range(monthly, instance, "2024-01", "2024-06")
+    assert not result.success
+    assert set(materialized(monthly, instance)) == {"2024-01", "2024-02", "2024-03"}
+    [failure] = (
+        result.get_step_failure_events()
+        if hasattr(result, "get_step_failure_events")
+        else [event for event in result.all_events if event.is_step_failure]
+    )
+    assert "public.orders: Elasticsearch refused 1 rows" in str(failure.event_specific_data)
+
+
+def test_sync_all_brings_every_stale_partition_up_to_date(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    monthly.insert(range(1, 181))
+    assert execute(monthly, instance, "sync_all").success
+    assert set(materialized(monthly, instance)) == set(MONTHS)
+    assert monthly.is_in_step()
+
+
+def test_an_unknown_index_or_partition_in_the_configuration_is_named(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    def message(partitions: dict[str, list[str]]) -> str:
+        config = {"ops": {"sync_all_op": {"config": {"partitions": partitions}}}}
+        result = execute(monthly, instance, "sync_all", run_config=config)
+        [failure] = [event for event in result.all_events if event.is_step_failure]
+        return str(failure.event_specific_data)
+
+    assert "no index 'nothing' in this job" in message({"nothing": ["all"]})
+    assert "no month '2024-13'" in message({monthly.table.index: ["2024-13"]})
+
+
+def test_an_unset_variable_fails_the_run_by_its_name(
+    monthly: Orders, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ES_HOST")
+    result = execute(monthly, instance, "sync_all")
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    assert "ES_HOST is not set" in str(failure.event_specific_data)
+
+
+def test_the_launchpad_overrides_the_environment(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    monthly.insert(range(1, 11))
+    config = {"resources": {"batching": {"config": {"max_batch_size": 3, "min_batch_size": 1}}}}
+    assert execute(monthly, instance, "sync_all", run_config=config).success
+    assert materialized(monthly, instance)["2024-01"]["batch_size"] == 3
+
+
+def test_a_long_load_shows_how_far_it_is(
+    monthly: Orders, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "PROGRESS_SECONDS", 0.0)
+    monthly.insert(range(1, 31))
+    assert load_range(monthly, instance, "2024-01", "2024-01").success
+    records = instance.fetch_observations(index_key(monthly.table), limit=10).records
+    observation = records[0].asset_observation
+    assert observation is not None
+    assert observation.partition == "2024-01"
+    assert {"rows", "estimated_rows", "docs_per_second", "batch_size"} <= set(observation.metadata)
+
+
+def test_a_tick_loads_exactly_what_changed(monthly: Orders, instance: dg.DagsterInstance) -> None:
+    monthly.insert(range(1, 181))
+    assert run_requests(monthly, instance) == [set(MONTHS)]
+    assert monthly.is_in_step()
+    assert run_requests(monthly, instance) == []
+
+    monthly.pg.execute("UPDATE orders SET note = 'changed' WHERE id BETWEEN 10 AND 20")
+    monthly.pg.execute("UPDATE orders SET deleted_at = now() WHERE id = 100")
+    monthly.pg.execute("INSERT INTO orders (id, note, placed) VALUES (900, 'new', '2024-01-31')")
+    instance.wipe_assets([index_key(monthly.table)])
+    assert run_requests(monthly, instance) == [{"2024-01", "2024-04"}]
+    events = materialized(monthly, instance)
+    assert (events["2024-01"]["rows"], events["2024-04"]["rows"]) == (12, 1)
+    assert events["2024-04"]["deletes"] == 1
+    assert monthly.is_in_step()
+
+
+def test_much_gets_runs_of_its_own_by_contiguous_range(
+    monthly: Orders, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monthly.insert(range(1, 181))
+    assert run_requests(monthly, instance)
+    monkeypatch.setattr("pg_es_pipeline.orchestration.sensors.LARGE_ROWS", 10)
+    monthly.pg.execute(
+        "UPDATE orders SET note = 'changed' "
+        "WHERE to_char(placed, 'YYYY-MM') IN ('2024-01', '2024-02', '2024-05')"
+    )
+    requests = tick(monthly, instance).run_requests or []
+    ranges = [(one.tags[RANGE_START], one.tags[RANGE_END]) for one in requests]
+    assert ranges == [("2024-01", "2024-02"), ("2024-05", "2024-05")]
+
+
+def test_a_table_that_is_being_loaded_is_skipped_and_the_tick_says_so(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    monthly.insert(range(1, 31))
+    [request] = tick(monthly, instance).run_requests or []
+    instance.create_run_for_job(
+        definitions(monthly).resolve_job_def("sync_all"),
+        status=dg.DagsterRunStatus.STARTED,
+        tags=dict(request.tags),
+    )
+    second = tick(monthly, instance)
+    assert not second.run_requests
+    assert "public.orders: skipped, a run that loads it is under way" in second.skip_message
+
+
+def test_a_broken_table_does_not_stop_the_others(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    monthly.insert(range(1, 31))
+    broken = monthly.table.model_copy(
+        update={"table": "public.missing", "index": f"{monthly.table.index}-missing"}
+    )
+    tables = [broken, monthly.table]
+    job = sync_job("sync_all", tables, "")
+    result = (
+        dg.Definitions(jobs=[job], resources=RESOURCES)
+        .resolve_job_def("sync_all")
+        .execute_in_process(instance=instance, raise_on_error=False)
+    )
+    assert not result.success
+    assert monthly.is_in_step()
+
+
+def test_a_tick_without_settings_says_which_are_missing(
+    monthly: Orders, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PG_HOST")
+    assert "PG_HOST is not set" in (tick(monthly, instance).skip_message or "")
+
+
+def test_a_tick_records_how_fresh_the_index_is(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    monthly.insert(range(1, 31))
+    run_requests(monthly, instance)
+    assert not tick(monthly, instance).run_requests
+    found = monthly.es.get(index="pg-es-checkpoints", id=f"freshness:{monthly.table.index}")
+    assert found["_source"]["in_step_at"]
