@@ -113,13 +113,7 @@ def served(indices: Mapping[str, Any]) -> dict[str, Index]:
         settings = info.get("settings", {}).get("index", {})
         window = int(settings.get("max_result_window", _DEFAULT_WINDOW))
         for name, alias in info.get("aliases", {}).items():
-            # An alias with a filter or a routing shows a part of its generation only; it is not
-            # the pipeline's, and a search of the generation would show the rest.
-            if owners[name] == 1 and not alias.keys() & {
-                "filter",
-                "index_routing",
-                "search_routing",
-            }:
+            if owners[name] == 1 and not alias.keys() & _NOT_FOR_SEARCH:
                 found[name] = Index(name, generation, table, key, fields, window)
     return found
 
@@ -129,6 +123,11 @@ def _key(names: Any, fields: Fields) -> tuple[str, ...]:
         return ()
     usable = all(name in fields.leaves and fields.leaves[name].sortable for name in names)
     return tuple(names) if usable else ()
+
+
+# An alias with a filter or a routing shows a part of its generation only, and a search of the
+# generation would show the rest. A hidden one is there for the pipeline to write through.
+_NOT_FOR_SEARCH = {"filter", "index_routing", "search_routing", "is_hidden"}
 
 
 async def freshness(

@@ -164,7 +164,9 @@ async def test_an_alias_shared_with_a_foreign_index_is_not_served(
     await refuses(service, index)
 
 
-@pytest.mark.parametrize("options", [{"filter": {"term": {"id": 1}}}, {"search_routing": "1"}])
+@pytest.mark.parametrize(
+    "options", [{"filter": {"term": {"id": 1}}}, {"search_routing": "1"}, {"is_hidden": True}]
+)
 async def test_an_alias_that_shows_a_part_of_its_index_is_not_served(
     service: AsyncClient, make_index: Any, options: dict[str, Any]
 ) -> None:
