@@ -1,0 +1,284 @@
+"""Dagster's own commands and services over the project's definitions, as an operator uses them."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from elasticsearch import Elasticsearch, NotFoundError
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+DEADLINE = 90
+MATERIALIZE = ("asset", "materialize", "-m", "pg_es_pipeline.definitions", "--select")
+
+Environment = dict[str, str]
+
+
+def bare_environment() -> Environment:
+    """This process's environment without anything that names a server or an instance."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PG_", "ES_", "DAGSTER"))
+    }
+
+
+@pytest.fixture
+def pg(database: Any) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE items (id bigint PRIMARY KEY, note text, day date NOT NULL,"
+            " updated_at timestamptz NOT NULL DEFAULT now())"
+        )
+        connection.execute(
+            "INSERT INTO items SELECT id, 'new', '2024-01-01'::date + (id % 90)::int,"
+            " now() - interval '1 h' FROM generate_series(1, 20000) AS id"
+        )
+        yield connection
+
+
+@pytest.fixture
+def index(prefix: str) -> str:
+    return f"{prefix}items"
+
+
+@pytest.fixture
+def environment(
+    database: Any, pg: psycopg.Connection[Any], index: str, tmp_path: Path
+) -> Environment:
+    """A project of one table in three months, with an instance of its own."""
+    tables = tmp_path / "tables.yaml"
+    tables.write_text(
+        "tables:\n"
+        f"  - table: public.items\n    index: {index}\n"
+        "    partitions: {by: month, column: day, start: 2024-01-01, end: 2024-04-01}\n"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home)
+    return {
+        **bare_environment(),
+        **database.environment,
+        "DAGSTER_HOME": str(home),
+        "PG_ES_TABLES": str(tables),
+        "SYNC_INTERVAL": "3600",
+    }
+
+
+def dagster(environment: Environment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / "dagster"), *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def count(es: Elasticsearch, index: str) -> int:
+    try:
+        es.indices.refresh(index=index)
+        return int(es.count(index=index)["count"])
+    except NotFoundError:
+        return 0
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.1)
+
+
+def test_the_definitions_load_without_any_environment(tmp_path: Path) -> None:
+    done = dagster({**bare_environment(), "DAGSTER_HOME": ""}, "definitions", "validate")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Validation successful" in done.stdout + done.stderr
+
+
+def test_an_unset_environment_fails_a_run_with_the_variables_name(
+    environment: Environment, index: str
+) -> None:
+    del environment["PG_HOST"]
+    done = dagster(environment, *MATERIALIZE, index, "--partition", "2024-01")
+    assert done.returncode != 0
+    assert "PG_HOST is not set" in done.stdout + done.stderr
+
+
+def test_one_partition_and_a_range_from_the_command_line(
+    environment: Environment, index: str, es: Elasticsearch, pg: psycopg.Connection[Any]
+) -> None:
+    def expected(condition: str) -> int:
+        row = pg.execute(f"SELECT count(*) FROM items WHERE {condition}").fetchone()
+        assert row
+        return int(row[0])
+
+    one = dagster(environment, *MATERIALIZE, index, "--partition", "2024-02")
+    assert one.returncode == 0, one.stderr
+    assert count(es, index) == expected("day >= '2024-02-01' AND day < '2024-03-01'")
+    several = dagster(environment, *MATERIALIZE, index, "--partition-range", "2024-02...2024-03")
+    assert several.returncode == 0, several.stderr
+    assert count(es, index) == expected("day >= '2024-02-01'")
+
+
+def test_a_killed_run_loses_nothing_and_doubles_nothing(
+    environment: Environment, index: str, es: Elasticsearch
+) -> None:
+    """SIGKILL in mid-load, then the same again: every row is there, once."""
+    limited = {**environment, "RATE_LIMIT": "1500", "MAX_BATCH_SIZE": "300"}
+    arguments = [*MATERIALIZE, index, "--partition-range"]
+    run = subprocess.Popen(
+        [str(BIN / "dagster"), *arguments, "2024-01...2024-03"],
+        cwd=ROOT,
+        env=limited,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: count(es, index) > 1000, "the load to begin")
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    assert count(es, index) < 20000
+    again = dagster(environment, *arguments, "2024-01...2024-03")
+    assert again.returncode == 0, again.stderr
+    assert count(es, index) == 20000
+    ids = es.search(
+        index=index, size=0, aggs={"ids": {"value_count": {"field": "id"}}}, track_total_hits=True
+    )
+    assert ids["aggregations"]["ids"]["value"] == 20000
+
+
+class Services:
+    """A webserver and a daemon over the project."""
+
+    def __init__(self, environment: Environment, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.log = folder / "services.log"
+        self._processes = []
+        with self.log.open("w") as log:
+            for command in (
+                ["dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port)],
+                ["dagster-daemon", "run"],
+            ):
+                self._processes.append(
+                    subprocess.Popen(
+                        [str(BIN / command[0]), *command[1:], "-w", str(ROOT / "workspace.yaml")],
+                        cwd=ROOT,
+                        env=environment,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
+                )
+
+    def stop(self) -> None:
+        for process in self._processes:
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def query(self, text: str, **variables: Any) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql",
+            json.dumps({"query": text, "variables": variables}).encode(),
+            {"content-type": "application/json"},
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=30) as answer:
+            data: dict[str, Any] = json.load(answer)["data"]
+        return data
+
+    def is_up(self) -> bool:
+        try:
+            nodes = self.query(
+                "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+            )
+        except OSError:
+            return False
+        return bool(nodes["repositoriesOrError"]["nodes"])
+
+    def runs(self) -> list[dict[str, Any]]:
+        found = self.query(
+                "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+        )
+        results: list[dict[str, Any]] = found["runsOrError"]["results"]
+        return results
+
+
+@pytest.fixture
+def services(environment: Environment, tmp_path: Path) -> Iterator[Services]:
+    started = Services(environment, tmp_path)
+    try:
+        wait_until(started.is_up, "Dagster to start")
+        yield started
+    finally:
+        started.stop()
+
+
+BACKFILL = """
+mutation ($selector: PartitionsByAssetSelector!) {
+  launchPartitionBackfill(backfillParams: {partitionsByAssets: [$selector]}) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}
+"""
+
+
+def test_the_sensor_a_launch_and_a_backfill(
+    services: Services,
+    environment: Environment,
+    index: str,
+    es: Elasticsearch,
+    pg: psycopg.Connection[Any],
+) -> None:
+    # The sensor is on, and loads what has never been loaded.
+    wait_until(lambda: count(es, index) == 20000, "the sensor's first load")
+    wait_until(lambda: {run["status"] for run in services.runs()} == {"SUCCESS"}, "its run to end")
+
+    # A job launched without a partition brings what is stale up to date.
+    pg.execute("UPDATE items SET note = 'changed', updated_at = now() WHERE id <= 100")
+    launched = dagster(environment, "job", "launch", "-j", "sync_all")
+    assert launched.returncode == 0, launched.stderr
+    wait_until(
+        lambda: [run["status"] for run in services.runs()] == ["SUCCESS"] * 2, "the launched run"
+    )
+    es.indices.refresh(index=index)
+    assert es.count(index=index, query={"term": {"note.raw": "changed"}})["count"] == 100
+
+    # A backfill, as the UI requests it: one run for contiguous partitions.
+    answer = services.query(
+        BACKFILL,
+        selector={
+            "assetKey": {"path": [index]},
+            "partitions": {"range": {"start": "2024-01", "end": "2024-02"}},
+        },
+    )["launchPartitionBackfill"]
+    assert answer["__typename"] == "LaunchBackfillSuccess", answer
+    wait_until(
+        lambda: [run["status"] for run in services.runs()] == ["SUCCESS"] * 3, "the backfill's run"
+    )
+    tags = {tag["key"]: tag["value"] for tag in services.runs()[0]["tags"]}
+    assert tags["dagster/asset_partition_range_start"] == "2024-01"
+    assert tags["dagster/asset_partition_range_end"] == "2024-02"
