@@ -219,7 +219,8 @@ class Services:
 
     def runs(self) -> list[dict[str, Any]]:
         found = self.query(
-                "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+            "{ runsOrError { ... on Runs {"
+            " results { runId jobName status tags { key value } } } } }"
         )
         results: list[dict[str, Any]] = found["runsOrError"]["results"]
         return results
