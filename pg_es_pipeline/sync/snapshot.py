@@ -30,7 +30,7 @@ WITH seen AS (
     SELECT CASE
         WHEN NOT writers THEN clock_timestamp() - %(lookback)s
         WHEN prepared IS NOT NULL THEN coalesce(%(floor)s::timestamptz, prepared - %(lookback)s)
-        ELSE least(oldest, clock_timestamp()) - interval '{MARGIN_SECONDS} s'
+        ELSE least(oldest, clock_timestamp()) - %(margin)s * interval '1 s'
     END AS horizon
     FROM seen
 )
@@ -50,7 +50,8 @@ def horizon(connection: Connection, source: Source, floor: str | None) -> str:
     taken: a commit is visible before its session's entry is cleared, never the other way round.
     """
     row = connection.execute(
-        _HORIZON, {"lookback": source.table.cursor.lookback, "floor": floor}
+        _HORIZON,
+        {"lookback": source.table.cursor.lookback, "margin": MARGIN_SECONDS, "floor": floor},
     ).fetchone()
     assert row is not None
     return str(row[0])

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from pg_es_pipeline.sync import partition_load
+from pg_es_pipeline.sync import partition_load, snapshot
 from tests.integration.orders import Orders, notes
 
 
@@ -11,6 +11,12 @@ from tests.integration.orders import Orders, notes
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of a hundred rows."""
     monkeypatch.setattr(partition_load, "CHUNK_ROWS", 100)
+
+
+@pytest.fixture
+def no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The horizon follows the open transactions alone: a test takes less than the margin."""
+    monkeypatch.setattr(snapshot, "MARGIN_SECONDS", 0)
 
 
 def test_the_first_load_brings_every_row(orders: Orders) -> None:
@@ -68,7 +74,7 @@ def test_an_undeleted_row_comes_back(orders: Orders) -> None:
     assert orders.documents()["3"]["note"] == "back"
 
 
-def test_a_row_that_commits_after_later_ones_is_not_missed(orders: Orders) -> None:
+def test_a_row_that_commits_after_later_ones_is_not_missed(orders: Orders, no_margin: None) -> None:
     """C1 inserts, C2 inserts and commits, a run, C1 commits: C1's row must arrive."""
     orders.insert(range(1, 11))
     orders.sync()
@@ -85,7 +91,7 @@ def test_a_row_that_commits_after_later_ones_is_not_missed(orders: Orders) -> No
 
 
 def test_a_late_row_below_many_that_were_loaded_is_not_missed(
-    orders: Orders, small_chunks: None
+    orders: Orders, small_chunks: None, no_margin: None
 ) -> None:
     """The same with small chunks: the reading passes the horizon before its last chunk."""
     orders.insert(range(1, 11))
@@ -101,7 +107,9 @@ def test_a_late_row_below_many_that_were_loaded_is_not_missed(
     assert orders.is_in_step()
 
 
-def test_a_row_that_commits_late_during_the_first_load_is_not_missed(orders: Orders) -> None:
+def test_a_row_that_commits_late_during_the_first_load_is_not_missed(
+    orders: Orders, no_margin: None
+) -> None:
     orders.insert(range(1, 11))
     with orders.connect() as slow:
         slow.execute("INSERT INTO orders (id, note) VALUES (100, 'slow')")
@@ -111,7 +119,7 @@ def test_a_row_that_commits_late_during_the_first_load_is_not_missed(orders: Ord
     assert orders.is_in_step()
 
 
-def test_a_prepared_transaction_holds_the_horizon(orders: Orders) -> None:
+def test_a_prepared_transaction_holds_the_horizon(orders: Orders, no_margin: None) -> None:
     orders.insert(range(1, 11))
     orders.sync()
     with orders.connect() as other:
@@ -127,7 +135,9 @@ def test_a_prepared_transaction_holds_the_horizon(orders: Orders) -> None:
     assert orders.documents()["100"]["note"] == "prepared"
 
 
-def test_a_role_that_cannot_see_other_sessions_reads_the_lookback_again(orders: Orders) -> None:
+def test_a_role_that_cannot_see_other_sessions_reads_the_lookback_again(
+    orders: Orders, no_margin: None
+) -> None:
     orders.insert(range(1, 11))
     name = f"reader_{orders.database.dbname}"
     orders.pg.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'reader'")
