@@ -7,7 +7,7 @@ counts as unset.
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pg_es_pipeline.errors import SettingsError
@@ -51,6 +51,16 @@ class ElasticsearchSettings(BaseSettings):
     api_key: SecretStr | None = None
     use_ssl: bool = False
     ca_certs: Path | None = None
+
+    @field_validator("host")
+    @classmethod
+    def _host_alone(cls, value: str) -> str:
+        if not set(value).isdisjoint("/ @?#"):
+            raise ValueError(
+                "a host's name or address alone is expected; the scheme is said by ES_USE_SSL, "
+                "the port by ES_PORT"
+            )
+        return value
 
     @model_validator(mode="after")
     def _credentials_are_whole(self) -> Self:
@@ -130,5 +140,5 @@ def explain(kind: type[BaseSettings], error: ValidationError) -> str:
                 "(for a local try-out: eval \"$(pg-es stack env)\" after 'pg-es stack up')"
             )
         else:
-            lines.append(f"{variable} is not valid: {problem['msg']}")
+            lines.append(f"{variable} is not valid: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

@@ -27,12 +27,12 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def _duration(value: Any) -> Any:
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+)\s*([smhd])", value.strip())
-        if match is None:
-            raise ValueError("a duration is a whole number and a unit: 30s, 5m, 2h or 1d")
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
-    return value
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d{1,6})\s*([smhd])", str(value).strip())
+    if match is None:
+        raise ValueError("a duration is a whole number and a unit: 30s, 5m, 2h or 1d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -67,7 +67,7 @@ class TimePartitions(_Model):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError(f"no time zone {value!r}: use a name such as Europe/Berlin") from None
         return value
 
@@ -77,14 +77,22 @@ class TimePartitions(_Model):
             raise ValueError(f"end ({self.end}) is not after start ({self.start})")
         if self.by == "hour" and self.time_zone != "UTC":
             raise ValueError("hours are counted in UTC (a local hour repeats when clocks go back)")
-        first = {
-            "month": self.start.day == 1,
-            "year": (self.start.month, self.start.day) == (1, 1),
-            "week": self.start.weekday() == 0,
-        }
-        if not first.get(self.by, True):
-            raise ValueError(f"start ({self.start}) is not the first day of a {self.by}")
+        for name, day in (("start", self.start), ("end", self.end)):
+            if day is not None and not _is_first_day(self.by, day):
+                raise ValueError(f"{name} ({day}) is not the first day of a {self.by}")
         return self
+
+
+def _is_first_day(by: str, day: date) -> bool:
+    match by:
+        case "week":
+            return day.weekday() == 0
+        case "month":
+            return day.day == 1
+        case "year":
+            return (day.month, day.day) == (1, 1)
+        case _:
+            return True
 
 
 class HashPartitions(_Model):
@@ -108,6 +116,8 @@ class ListPartitions(_Model):
             for item in value:
                 if isinstance(item, bool):
                     raise ValueError(f"YAML reads {item} as a boolean: put it in quotes")
+                if not isinstance(item, str | int | float | date):
+                    raise ValueError(f"{item!r} is not one value")
             return tuple(str(item) for item in value)
         return value
 
@@ -122,7 +132,7 @@ class ListPartitions(_Model):
 Partitions = Annotated[TimePartitions | HashPartitions | ListPartitions, Field(discriminator="by")]
 
 
-_PARTITION_KINDS = {"hour", "day", "week", "month", "year", "hash", "list"}
+_PARTITION_KINDS = ("hour", "day", "week", "month", "year", "hash", "list")
 
 
 class Table(_Model):
@@ -250,7 +260,7 @@ def read_tables(path: Path) -> Tables:
         raise TablesError(f"{path}: cannot be read: {error}") from None
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2013-02-30
         raise TablesError(f"{path}: is no YAML: {error}") from None
     if not isinstance(data, dict):
         raise TablesError(f"{path}: a mapping with the key 'tables' is expected at the top")
@@ -261,9 +271,12 @@ def read_tables(path: Path) -> Tables:
 
 
 def _explain(path: Path, data: dict[str, Any], error: ValidationError) -> list[str]:
+    problems = error.errors(include_url=False)
     return [
         f"{path}: {_place(data, problem['loc'])}{_reason(problem['type'], problem['msg'])}"
-        for problem in error.errors(include_url=False)
+        for problem in problems
+        # Entries that failed leave the list empty, which is not a mistake of its own.
+        if len(problems) == 1 or (problem["type"], problem["loc"]) != ("too_short", ("tables",))
     ]
 
 
@@ -286,8 +299,18 @@ def _place(data: dict[str, Any], location: tuple[int | str, ...]) -> str:
 
 
 def _reason(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "no such key"
-    if kind == "missing":
-        return "is missing"
-    return message.removeprefix("Value error, ")
+    return _REASONS.get(kind) or message.removeprefix("Value error, ")
+
+
+_REASONS = {
+    "extra_forbidden": "no such key",
+    "missing": "is missing",
+    "tuple_type": "a list is expected",
+    "too_short": "the list is empty",
+    "model_type": "a mapping is expected: key, colon, value",
+    "model_attributes_type": "a mapping is expected: key, colon, value",
+    "dict_type": "a mapping is expected: key, colon, value",
+    "string_type": "text is expected",
+    "union_tag_not_found": f"`by` is missing; it is one of {', '.join(_PARTITION_KINDS)}",
+    "union_tag_invalid": f"`by` is one of {', '.join(_PARTITION_KINDS)}",
+}

@@ -126,12 +126,12 @@ def _respond(problem: ServiceError) -> Response:
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)  # noqa: S101 (registered for this class)
+    assert isinstance(error, ServiceError)
     return _respond(error)
 
 
 async def _request_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
+    assert isinstance(error, RequestValidationError)
     if request.method == "POST":
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/json":
@@ -156,7 +156,7 @@ async def _request_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101
+    assert isinstance(error, HTTPException)
     kinds = {
         400: ("malformed-body", "Malformed body", "The body cannot be read as JSON."),
         404: ("unknown-path", "Not found", "There is nothing at this path; see /docs."),
@@ -182,7 +182,7 @@ async def _elasticsearch_away(request: Request, error: Exception) -> Response:
 
 
 async def _elasticsearch_refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101
+    assert isinstance(error, ApiError)
     status = error.meta.status
     log.warning("elasticsearch_refused", status=status, reason=error.message)
     if status == 504:

@@ -26,7 +26,7 @@ def elasticsearch_version() -> str:
     """The version that the Maven project asks for."""
     pom = (SOURCES / "pom.xml").read_text()
     found = re.search(r"<elasticsearch.version>([^<]+)<", pom)
-    assert found, "pom.xml names the version"  # noqa: S101
+    assert found, "pom.xml names the version"
     return found.group(1)
 
 

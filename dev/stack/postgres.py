@@ -247,7 +247,7 @@ class Postgres:
             )
 
     def _create_database(self) -> None:
-        assert self.port is not None  # noqa: S101
+        assert self.port is not None
         with self._connect(self.port) as connection:
             query = "SELECT FROM pg_database WHERE datname = %s"
             if connection.execute(query, [DATABASE]).rowcount == 0:

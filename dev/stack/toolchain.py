@@ -131,7 +131,7 @@ class Toolchain:
 
     def _program(self, name: str) -> Path:
         found = self._find(name)
-        assert found is not None, f"{name} was required before"  # noqa: S101
+        assert found is not None, f"{name} was required before"
         return Path(found)
 
 

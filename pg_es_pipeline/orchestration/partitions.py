@@ -1,8 +1,5 @@
 """Dagster's partitions of a table: the same keys as the engine's."""
 
-from datetime import datetime
-from zoneinfo import ZoneInfo
-
 import dagster as dg
 
 from pg_es_pipeline.sync.partitions import ALL, KEY_FORMATS
@@ -29,16 +26,13 @@ def partitions_definition(partitions: Partitions | None) -> dg.PartitionsDefinit
         case ListPartitions():
             return dg.StaticPartitionsDefinition(list(partitions.values))
         case TimePartitions():
-            zone = ZoneInfo(partitions.time_zone)
-            end = partitions.end
+            form, end = KEY_FORMATS[partitions.by], partitions.end
             return dg.TimeWindowPartitionsDefinition(
-                start=datetime(
-                    partitions.start.year, partitions.start.month, partitions.start.day, tzinfo=zone
-                ),
-                end=datetime(end.year, end.month, end.day, tzinfo=zone) if end else None,
-                fmt=KEY_FORMATS[partitions.by],
+                start=partitions.start.strftime(form),
+                end=end.strftime(form) if end else None,
+                # The period that is going on has rows already. Dagster does not go beyond the end.
+                end_offset=1,
+                fmt=form,
                 cron_schedule=_CRON[partitions.by],
                 timezone=partitions.time_zone,
-                # The period that is going on has rows already.
-                end_offset=0 if end else 1,
             )

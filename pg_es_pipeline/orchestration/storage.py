@@ -55,7 +55,9 @@ class StorageByEnvironment(DagsterStorage, ConfigurableClass):
                 f"{' and '.join(missing)} must be set too: Dagster's storage in PostgreSQL needs "
                 "host, database and user. Unset all DAGSTER_PG_* variables to use SQLite."
             )
-        port = int(given["port"] or 5432)
+        port = given["port"] or "5432"
+        if not port.isdecimal():
+            raise ValueError(f"DAGSTER_PG_PORT is not a port number: {port}")
         _log.info(
             "Dagster's storage: PostgreSQL, %s:%s/%s", given["hostname"], port, given["db_name"]
         )
@@ -66,7 +68,7 @@ class StorageByEnvironment(DagsterStorage, ConfigurableClass):
             password=given["password"] or "",
             hostname=given["hostname"] or "",
             db_name=given["db_name"] or "",
-            port=str(port),
+            port=port,
             scheme="postgresql+psycopg2",
         )
         return DagsterPostgresStorage(url, inst_data=inst_data)

@@ -9,7 +9,8 @@ from pg_es_pipeline.sync.postgres import Connection
 from pg_es_pipeline.tables import HashPartitions, Table
 
 _COLUMNS = """
-SELECT wanted.number, c.relkind::text, greatest(c.reltuples, 0)::bigint,
+SELECT wanted.number, c.relkind::text, has_table_privilege(c.oid, 'SELECT'),
+       greatest(c.reltuples, 0)::bigint,
        obj_description(c.oid, 'pg_class'), a.attname::text,
        coalesce(element.typname, base.typname)::text, coalesce(element.typtype, base.typtype)::text,
        element.oid IS NOT NULL, format_type(a.atttypid, a.atttypmod), a.attnotnull,
@@ -31,7 +32,9 @@ CROSS JOIN LATERAL (
 ) base
 LEFT JOIN pg_type element ON base.typcategory = 'A' AND element.oid = base.typelem
 LEFT JOIN LATERAL (
-    SELECT i.indkey::int2[] AS columns FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary
+    -- Columns that the index merely carries (INCLUDE) come behind those of the key.
+    SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] AS columns
+    FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary
 ) key ON true
 ORDER BY wanted.number, a.attnum
 """
@@ -43,6 +46,13 @@ WHERE lower(c.relname) = lower(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 ORDER BY 1 LIMIT 3
 """
+
+# https://www.elastic.co/docs/reference/elasticsearch/mapping-reference/document-metadata-fields
+_RESERVED = {
+    *("_doc_count", "_feature", "_field_names", "_id", "_ignored", "_ignored_source", "_index"),
+    *("_index_mode", "_nested_path", "_primary_term", "_routing", "_seq_no", "_size", "_source"),
+    *("_tier", "_tsid", "_type", "_version"),
+}
 
 CURSOR_TYPES = ("timestamptz", "timestamp")
 
@@ -70,6 +80,8 @@ class Source:
     table: Table
     kind: str
     """`pg_class.relkind`: r(elation), p(artitioned), v(iew), m(aterialized view), f(oreign)."""
+    row_versions: bool
+    """Whether the role may read `xmin`: it takes SELECT on the whole table, and rows of its own."""
     estimate: int
     comment: str | None
     columns: tuple[Column, ...]
@@ -83,6 +95,7 @@ class Source:
 class _Row(NamedTuple):
     number: int
     relkind: str
+    readable: bool
     estimate: int
     table_comment: str | None
     name: str
@@ -158,6 +171,7 @@ def _source(table: Table, rows: Sequence[_Row]) -> Source:
     return Source(
         table=table,
         kind=rows[0].relkind,
+        row_versions=rows[0].readable and rows[0].relkind in ("r", "p", "m"),
         estimate=rows[0].estimate,
         comment=rows[0].table_comment,
         columns=_selected(table, columns, key),
@@ -190,9 +204,10 @@ def _selected(
         if name not in table.exclude and (not table.include or name in table.include)
     )
     for column in selected:
-        if "." in column.name or not column.name.strip():
+        if "." in column.name or not column.name.strip() or column.name in _RESERVED:
             raise SourceError(
-                f"{table.table}: the column {column.name!r} cannot be the name of a field, where a "
-                "dot means an object. List it under `exclude`."
+                f"{table.table}: the column {column.name!r} cannot be the name of a field: there a "
+                "dot means an object, and _id and its like mean Elasticsearch's own. List it under "
+                "`exclude`."
             )
     return selected

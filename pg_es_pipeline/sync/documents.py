@@ -65,7 +65,7 @@ class Document:
             )
             for column in self.source.columns
         )
-        return sql.SQL("(SELECT row_to_json(d)::text FROM (SELECT {}) d)").format(values)
+        return sql.SQL("(SELECT row_to_json(d.*)::text FROM (SELECT {}) d)").format(values)
 
     @property
     def fingerprint(self) -> str:
@@ -100,11 +100,16 @@ def identifier(source: Source) -> sql.Composable:
 
 
 def key_text(source: Source) -> sql.Composable:
-    """The expression of a row's whole key as one text; no two keys have the same."""
+    """The expression of a row's whole key as one text; no two keys have the same.
+
+    NULL where a column of the key is: such a row cannot be told from others.
+    """
     texts = [sql.SQL("{}::text").format(field(column)) for column in source.key]
     if len(texts) == 1:
         return texts[0]
-    return sql.SQL("json_build_array({})::text").format(sql.SQL(", ").join(texts))
+    return sql.SQL("CASE WHEN num_nulls({0}) = 0 THEN json_build_array({0})::text END").format(
+        sql.SQL(", ").join(texts)
+    )
 
 
 _NEVER_LONG = {"int2", "int4", "int8", "uuid", "date", "timestamp", "timestamptz"}

@@ -61,11 +61,18 @@ class Indices:
                 "Point it at one of them."
             )
         [(name, state)] = found.items()
-        owner = state["mappings"].get("_meta", {}).get(META, {}).get("table")
+        meta = state["mappings"].get("_meta", {}).get(META, {})
+        owner, key = meta.get("table"), [column.name for column in document.source.key]
         if owner != document.source.table.table:
             raise IndexRefused(
                 f"{index}: the index belongs to {owner or 'something else'}, not to "
                 f"{document.source.table.table}. Choose another `index` in the tables file."
+            )
+        if meta.get("key") != key:
+            raise IndexRefused(
+                f"{index}: the documents of {name} go by the key {meta.get('key')}, and those of "
+                f"{owner} would go by {key} now: every row would be there twice. Put the key back, "
+                f"or delete {name}: the next run loads the table afresh."
             )
         return Generation(index, name, state["settings"]["index.uuid"])
 

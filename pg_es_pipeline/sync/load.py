@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from elastic_transport import ConnectionError as TransportConnectionError
 from elastic_transport import ConnectionTimeout, HttpHeaders
@@ -104,7 +105,7 @@ class Loader:
         try:
             answer = self._node.perform_request(
                 "POST",
-                f"/{generation.write_alias}/_bulk?require_alias=true&{_FILTER}",
+                f"/{quote(generation.write_alias, safe='')}/_bulk?require_alias=true&{_FILTER}",
                 body=b"".join(lines),
                 headers=self._headers,
                 request_timeout=elastic.REQUEST_TIMEOUT,

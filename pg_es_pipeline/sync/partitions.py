@@ -35,9 +35,8 @@ def keys(partitions: Partitions | None, now: datetime) -> list[str]:
             return list(partitions.values)
         case TimePartitions():
             local = now.astimezone(ZoneInfo(partitions.time_zone)).replace(tzinfo=None)
-            end = local if partitions.end is None else _midnight(partitions.end)
             result, start = [], _midnight(partitions.start)
-            while start < end or (partitions.end is None and start == end):
+            while start <= local and (not partitions.end or start.date() < partitions.end):
                 result.append(start.strftime(KEY_FORMATS[partitions.by]))
                 start = _next(partitions.by, start)
             return result
@@ -49,15 +48,14 @@ def predicate(source: Source, key: str) -> sql.Composable:
     match partitions:
         case None if key == ALL:
             return sql.SQL("true")
-        case HashPartitions() if key.isdecimal() and int(key) < partitions.buckets:
+        case HashPartitions() if key in keys(partitions, datetime.now(UTC)):
             # The sign is cut off: the remainder of a negative number is negative.
             return sql.SQL(
                 '(hashtextextended({} COLLATE "C", 0) & 9223372036854775807) % {} = {}'
             ).format(key_text(source), sql.Literal(partitions.buckets), sql.Literal(int(key)))
         case ListPartitions() if key in partitions.values and column:
-            return sql.SQL("{} = {}::{}").format(
-                field(column), sql.Literal(key), sql.SQL(column.declared)
-            )
+            # No cast: one to varchar(2) would cut the value off.
+            return sql.SQL("{} = {}").format(field(column), sql.Literal(key))
         case TimePartitions() if column:
             if column.array or column.type not in _TIME_TYPES:
                 raise SourceError(
@@ -73,15 +71,22 @@ def predicate(source: Source, key: str) -> sql.Composable:
 
 
 def bounds(partitions: TimePartitions, key: str) -> tuple[datetime, datetime]:
-    """The first moment of a period and the first one after it, as wall-clock time in its zone."""
+    """The first moment of a period and the first one after it, as wall-clock time in its zone.
+
+    Raises SourceError for a key that is none of these partitions'.
+    """
+    first, form = _midnight(partitions.start), KEY_FORMATS[partitions.by]
     try:
-        # The day's own format would read a week's key of any weekday; the keys below do not.
-        start = datetime.strptime(key, KEY_FORMATS[partitions.by])  # noqa: DTZ007
+        start = datetime.strptime(key, form)  # noqa: DTZ007
     except ValueError:
+        start = first - timedelta(1)
+    whole_weeks = partitions.by != "week" or (start - first).days % 7 == 0
+    before_end = partitions.end is None or start < _midnight(partitions.end)
+    if start < first or not before_end or not whole_weeks or start.strftime(form) != key:
+        end = f" and end before {partitions.end}" if partitions.end else ""
         raise SourceError(
-            f"no {partitions.by} {key!r}: the keys of these partitions look like "
-            f"{_midnight(partitions.start).strftime(KEY_FORMATS[partitions.by])}."
-        ) from None
+            f"no {partitions.by} {key!r}: these partitions begin with {first.strftime(form)}{end}."
+        )
     return start, _next(partitions.by, start)
 
 

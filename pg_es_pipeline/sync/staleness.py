@@ -69,7 +69,7 @@ def windows(
 
 def _window(source: Source, partition: str, watermark: Sequence[str]) -> sql.Composed:
     row = [key_text(source), sql.SQL("{}::text").format(field(source.cursor))]
-    if source.kind in "rpm":
+    if source.row_versions:
         # Shows also what changed without moving the cursor.
         row.append(sql.SQL("t.xmin::text"))
     return sql.SQL(

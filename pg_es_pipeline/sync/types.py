@@ -38,13 +38,14 @@ def _wrapped(template: str) -> Callable[[sql.Composable], sql.Composable]:
 
 _AS_IT_IS = _wrapped("{}")
 _AS_TEXT = _wrapped("{}::text")
+_TEXTS = _wrapped("{}::text[]")
 # JSON has no NaN and no infinity: such a value is left out of the document.
 _FINITE_NUMBER = _wrapped("CASE WHEN {0} NOT IN ('NaN', 'Infinity', '-Infinity') THEN {0} END")
 _FINITE_TIME = _wrapped("CASE WHEN isfinite({0}) THEN {0} END")
 # `flattened` takes objects alone, so that anything else is put into one.
 _OBJECT = _wrapped(
-    "CASE jsonb_typeof({0}::jsonb) WHEN 'object' THEN {0}::jsonb WHEN 'null' THEN NULL "
-    "ELSE jsonb_build_object('value', {0}::jsonb) END"
+    "CASE WHEN jsonb_typeof({0}::jsonb) = 'object' THEN {0}::jsonb "
+    "WHEN jsonb_typeof({0}::jsonb) <> 'null' THEN jsonb_build_object('value', {0}::jsonb) END"
 )
 
 _NUMBER = {name: Conversion({"type": name}, _AS_IT_IS) for name in ("short", "integer", "long")}
@@ -67,7 +68,8 @@ _BY_TYPE = {
     "timestamptz": _DATE,
     "text": _TEXT,
     "varchar": _TEXT,
-    "bpchar": _TEXT,
+    # The blanks that fill it up are no part of the value.
+    "bpchar": Conversion(text(), _AS_TEXT),
     "citext": _TEXT,
     "json": _FLATTENED,
     "jsonb": _FLATTENED,
@@ -78,7 +80,7 @@ _BY_TYPE = {
 }
 
 # An array takes the mapping of its elements; these are safe to write as PostgreSQL does.
-_ARRAYS = {"int2", "int4", "int8", "bool", "text", "varchar", "bpchar"}
+_ARRAYS = {"int2", "int4", "int8", "bool", "text", "varchar"}
 
 
 def conversion(column: Column) -> Conversion:
@@ -88,4 +90,4 @@ def conversion(column: Column) -> Conversion:
         return known or _KEYWORD
     if known and column.type in _ARRAYS:
         return known
-    return Conversion(keyword(), _wrapped("{}::text[]"))
+    return Conversion(known.mapping if known is _BY_TYPE["bpchar"] else keyword(), _TEXTS)

@@ -11,25 +11,24 @@ from elasticsearch import Elasticsearch
 from pg_es_pipeline.tables import Table
 from tests.integration.orders import Orders
 
+SCHEMA = """
+SET timezone = 'UTC';
+CREATE TABLE orders (
+    id bigint PRIMARY KEY, note text NOT NULL, placed timestamptz,
+    updated_at timestamptz DEFAULT now(), deleted_at timestamptz
+);
+CREATE INDEX ON orders (updated_at, id);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
+CREATE TRIGGER touch BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION touch();
+"""
+
 
 @pytest.fixture
 def orders(database: Any, es: Elasticsearch, prefix: str) -> Iterator[Orders]:
     """An empty table; `placed` spreads the rows over months, one a day."""
     with psycopg.connect(database.conninfo, autocommit=True) as pg:
-        pg.execute(
-            """
-            SET timezone = 'UTC';
-            CREATE TABLE orders (
-                id bigint PRIMARY KEY, note text NOT NULL, placed timestamptz,
-                updated_at timestamptz DEFAULT now(), deleted_at timestamptz
-            );
-            CREATE INDEX ON orders (updated_at, id);
-            CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
-            CREATE TRIGGER touch BEFORE UPDATE ON orders
-            FOR EACH ROW EXECUTE FUNCTION touch();
-            """
-        )
+        pg.execute(SCHEMA)
         table = Table(
             table="public.orders",
             index=f"{prefix}orders",

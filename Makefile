@@ -1,0 +1,54 @@
+# Everything runs in a virtual environment, .venv. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# The pip that Python 3.11 brings takes three times as long.
+PIP_VERSION := 26.3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint format test demo clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(INSTALLED) ## Install the project and its tools in .venv, if anything has changed
+
+$(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo >&2 "$(PYTHON) is not on the PATH." \
+	    "Install Python 3.11 or newer, or name one: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 "$(PYTHON)" \
+	    "is $$($(PYTHON) --version 2>&1), and Python 3.11 or newer is needed." \
+	    "Name another: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo >&2 "$(PYTHON) cannot make" \
+	    "virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV) (about a minute)"
+	@rm -f $@
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install pip==$(PIP_VERSION)
+	@$(PIP) install --no-compile -r requirements-dev.txt
+	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+lint: setup ## Check format, style and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/black --quiet --check --diff .
+	@$(BIN)/flake8
+
+format: setup ## Format the code, and repair what can be repaired by itself
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+test: lint ## Check, and run the whole test suite against servers of its own
+	@$(BIN)/pytest
+
+demo: setup ## Load and search the demo's tables (DEMO_EXIT=1: stop after the searches)
+	@$(BIN)/python -m dev.demo
+
+clean: ## Delete .venv, caches and builds; data in .stack and .dagster stay
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.stack/*' -prune -exec rm -rf {} +

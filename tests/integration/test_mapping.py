@@ -1,0 +1,512 @@
+"""What a row becomes: the mapping, the document, its `_id`, and the index that takes it."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+from elasticsearch import Elasticsearch
+from psycopg import sql
+
+from pg_es_pipeline.errors import IndexRefused, SourceError
+from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings, PostgresSettings
+from pg_es_pipeline.sync.checkpoints import INDEX as CHECKPOINTS
+from pg_es_pipeline.sync.engine import Engine
+from pg_es_pipeline.tables import Table
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass
+class Rows:
+    """public.rows in a database of its own, and the index that it goes to."""
+
+    database: Any
+    es: Elasticsearch
+    pg: psycopg.Connection[Any]
+    prefix: str
+
+    @property
+    def index(self) -> str:
+        return f"{self.prefix}rows"
+
+    def create(self, columns: str, key: str = "id int PRIMARY KEY") -> None:
+        columns = ", ".join(filter(None, (columns, key)))
+        self.pg.execute(f"CREATE TABLE rows (updated_at timestamptz DEFAULT now(), {columns})")
+
+    def insert(self, *rows: dict[str, Any]) -> None:
+        for row in rows:
+            self.pg.execute(
+                sql.SQL("INSERT INTO rows ({}) VALUES ({})").format(
+                    sql.SQL(", ").join(map(sql.Identifier, row)),
+                    sql.SQL(", ").join([sql.Placeholder()] * len(row)),
+                ),
+                list(row.values()),
+            )
+
+    def engine(self) -> Engine:
+        database = self.database
+        return Engine(
+            PostgresSettings(
+                host=database.host,
+                port=database.port,
+                database=database.dbname,
+                user=database.user,
+                password=database.password,
+            ),
+            ElasticsearchSettings(
+                host=database.environment["ES_HOST"], port=database.environment["ES_PORT"]
+            ),
+            BatchingSettings(),
+        )
+
+    def load(self, **entry: Any) -> dict[str, dict[str, Any]]:
+        """Loads what is new; returns everything in the index, by `_id`."""
+        table = Table(**{"table": "public.rows", "index": self.index, **entry})
+        with self.engine() as engine:
+            source = engine.source(table)
+            for partition in [stale.partition for stale in engine.stale(source)[0]]:
+                engine.sync(source, partition)
+            engine.refresh()
+        return self.documents(table.index)
+
+    def documents(self, index: str) -> dict[str, dict[str, Any]]:
+        hits = self.es.search(index=index, size=10_000)["hits"]["hits"]
+        return {hit["_id"]: hit["_source"] for hit in hits}
+
+    def found(self, **query: Any) -> list[str]:
+        """The `_id`s of the documents that a query finds, sorted."""
+        return sorted(
+            hit["_id"] for hit in self.es.search(index=self.index, **query)["hits"]["hits"]
+        )
+
+    def mapping(self) -> dict[str, Any]:
+        [answer] = self.es.indices.get_mapping(index=self.index).values()
+        return dict(answer["mappings"]["properties"])
+
+
+@pytest.fixture
+def rows(database: Any, es: Elasticsearch, prefix: str) -> Iterator[Rows]:
+    with psycopg.connect(database.conninfo, autocommit=True) as pg:
+        yield Rows(database, es, pg, prefix)
+
+
+# Types
+
+
+class Case(NamedTuple):
+    """A value of a type, what it is in the document, its field, and what finds it by its value."""
+
+    type: str
+    value: str
+    json: Any
+    field: str
+    search: Any = None
+
+
+UUID = "123e4567-e89b-12d3-a456-426614174000"
+CASES = [
+    Case("smallint", "-32768", -32768, "short", -32768),
+    Case("integer", "2147483647", 2147483647, "integer", 2147483647),
+    Case("bigint", "-9223372036854775808", -(2**63), "long", -(2**63)),
+    Case("real", "1.25", 1.25, "float", 1.25),
+    Case("double precision", "0.1", 0.1, "double", 0.1),
+    Case("numeric", "-1234567890123.25", -1234567890123.25, "double", -1234567890123.25),
+    Case("numeric(10,2)", "19.90", 19.9, "double", 19.9),
+    Case("boolean", "true", True, "boolean", True),
+    Case("date", "2024-02-29", "2024-02-29", "date", "2024-02-29"),
+    Case(
+        "timestamp",
+        "2024-02-29 10:11:12.123456",
+        "2024-02-29T10:11:12.123456",
+        "date",
+        "2024-02-29T10:11:12.123Z",
+    ),
+    Case(
+        "timestamptz",
+        "2024-02-29 10:11:12.123456+05:30",
+        "2024-02-29T04:41:12.123456+00:00",
+        "date",
+        "2024-02-29T04:41:12.123Z",
+    ),
+    Case("text", "Grüße, 'Welt'", "Grüße, 'Welt'", "text", "Grüße, 'Welt'"),
+    Case("varchar(20)", "a b", "a b", "text", "a b"),
+    Case("char(5)", "ab", "ab", "text", "ab"),
+    Case("citext", "Ab", "Ab", "text", "Ab"),
+    Case("json", '{"b": 1, "a": {"c": [true]}}', {"b": 1, "a": {"c": [True]}}, "flattened", "true"),
+    Case("jsonb", '{"a": {"c": "x\\ny"}}', {"a": {"c": "x\ny"}}, "flattened", "x\ny"),
+    Case("bytea", "\\x" + "00ff" * 60, base64.b64encode(b"\0\xff" * 60).decode(), "binary"),
+    Case("inet", "192.168.0.1/24", "192.168.0.1", "ip", "192.168.0.0/24"),
+    Case("smallint[]", "{1,2,NULL}", [1, 2, None], "short", 2),
+    Case("integer[]", "{{1,2},{3,4}}", [[1, 2], [3, 4]], "integer", 3),
+    Case("bigint[]", "{}", [], "long"),
+    Case("boolean[]", "{t,f}", [True, False], "boolean", False),
+    Case("text[]", '{a b,NULL,"c,\\"d"}', ["a b", None, 'c,"d'], "text", 'c,"d'),
+    Case("varchar(3)[]", "{abc}", ["abc"], "text", "abc"),
+    Case("char(3)[]", "{a,NULL}", ["a", None], "text", "a"),
+    Case("double precision[]", "{1.5,NaN}", ["1.5", "NaN"], "keyword", "NaN"),
+    Case("date[]", "{2024-02-29}", ["2024-02-29"], "keyword", "2024-02-29"),
+    Case("jsonb[]", '{"{\\"a\\": 1}"}', ['{"a": 1}'], "keyword", '{"a": 1}'),
+    Case("uuid", UUID, UUID, "keyword", UUID),
+    Case("time", "10:11:12", "10:11:12", "keyword", "10:11:12"),
+    Case("interval", "1 day 2 hours", "P1DT2H", "keyword", "P1DT2H"),
+    Case("cidr", "10.0.0.0/8", "10.0.0.0/8", "keyword", "10.0.0.0/8"),
+    Case("macaddr", "08:00:2b:01:02:03", "08:00:2b:01:02:03", "keyword", "08:00:2b:01:02:03"),
+    Case("int4range", "[1,5)", "[1,5)", "keyword", "[1,5)"),
+    Case("an_enum", "very large", "very large", "keyword", "very large"),
+    Case("a_composite", '(1,"a b")', '(1,"a b")', "keyword", '(1,"a b")'),
+    Case("a_domain", "XY", "XY", "text", "XY"),
+]
+
+
+def test_every_type_arrives_and_is_found_by_its_value(rows: Rows) -> None:
+    rows.pg.execute(
+        "CREATE EXTENSION citext; CREATE TYPE an_enum AS ENUM ('very large');"
+        "CREATE TYPE a_composite AS (a int, b text); CREATE DOMAIN a_domain AS varchar(9)"
+    )
+    cases = {f"c{number}": case for number, case in enumerate(CASES)}
+    rows.create(", ".join(f"{name} {case.type}" for name, case in cases.items()))
+    rows.insert({"id": 1, **{name: case.value for name, case in cases.items()}}, {"id": 2})
+    documents = rows.load()
+
+    assert {name: documents["1"][name] for name in cases} == {
+        name: case.json for name, case in cases.items()
+    }
+    assert {name: documents["2"][name] for name in cases} == dict.fromkeys(cases)
+    mapping = rows.mapping()
+    assert {name: mapping[name]["type"] for name in cases} == {
+        name: case.field for name, case in cases.items()
+    }
+    found = {
+        name: rows.found(
+            query={
+                "term": {f"{name}.raw" if case.field == "text" else name: {"value": case.search}}
+            }
+        )
+        for name, case in cases.items()
+        if case.search is not None
+    }
+    assert found == {name: ["1"] for name in found}
+
+
+def test_the_documented_types_are_these() -> None:
+    """Each type that docs/types.md names has the field that it says."""
+    documented = {}
+    for line in (REPOSITORY / "docs/types.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| ") and not line.startswith("| PostgreSQL"):
+            types, field_type, _value = line.strip("| ").split(" | ")
+            for name in re.findall(r"`(.+?)`", types):
+                documented[name] = re.findall(r"`(.+?)`", field_type)[0]
+    tested = {re.sub(r"\(.*\)", "", case.type): case.field for case in CASES}
+    assert documented == {name: tested.get(name) for name in documented}
+    assert set(tested) - set(documented) == {"an_enum", "a_composite", "a_domain"}
+
+
+def test_what_json_cannot_hold_becomes_null(rows: Rows) -> None:
+    rows.create(
+        "r real, f double precision, n numeric, m numeric(10,2), day date, t timestamp,"
+        " tz timestamptz"
+    )
+    rows.pg.execute(
+        "INSERT INTO rows (id, r, f, n, m, day, t, tz) VALUES"
+        " (1, 'NaN', 'NaN', 'NaN', 'NaN', 'infinity', 'infinity', 'infinity'),"
+        " (2, 'Infinity', 'Infinity', 'Infinity', NULL, '-infinity', '-infinity', '-infinity'),"
+        " (3, '-Infinity', '-Infinity', '-Infinity', NULL, NULL, NULL, NULL)"
+    )
+    documents = rows.load(exclude=["updated_at"])
+    assert len(documents) == 3
+    for id_, document in documents.items():
+        assert document.pop("id") == int(id_)
+        assert set(document.values()) == {None}
+
+
+def test_json_of_every_kind_arrives(rows: Rows) -> None:
+    values = {
+        1: '{"a":\n  {"b": "c"}\n}',
+        2: "[1,\n{}]",
+        3: "5",
+        4: '"a\\nb"',
+        5: "null",
+        6: "true",
+        7: "{}",
+        8: '{"": 1, "a.b": {"c d": null}}',
+    }
+    rows.create("j json, b jsonb")
+    rows.insert(*({"id": id_, "j": value, "b": value} for id_, value in values.items()))
+    documents = rows.load()
+    expected = {
+        "1": {"a": {"b": "c"}},
+        "2": {"value": [1, {}]},
+        "3": {"value": 5},
+        "4": {"value": "a\nb"},
+        "5": None,
+        "6": {"value": True},
+        "7": {},
+        "8": {"": 1, "a.b": {"c d": None}},
+    }
+    assert {id_: document["j"] for id_, document in documents.items()} == expected
+    assert {id_: document["b"] for id_, document in documents.items()} == expected
+    assert rows.found(query={"term": {"j.a.b": "c"}}) == ["1"]
+    assert rows.found(query={"term": {"b.value": "5"}}) == ["3"]
+
+
+def test_long_text_is_returned_and_found_by_word_but_not_as_a_whole(rows: Rows) -> None:
+    rows.create("note text, tags text[], data jsonb, code varchar")
+    texts = {
+        1: "x" * 8191,
+        2: "x" * 8192,
+        3: "needle " + "long " * 10_000,
+        4: "🙂" * 8192,
+        5: "\u0801" * 8191,  # three bytes a character: the most that fits
+    }
+    for id_, text in texts.items():
+        data = json.dumps({"k": text}, ensure_ascii=False)
+        rows.insert({"id": id_, "note": text, "tags": [text], "data": data, "code": text})
+    documents = rows.load()
+    assert {int(id_): document["note"] for id_, document in documents.items()} == texts
+    assert {int(id_): document["data"]["k"] for id_, document in documents.items()} == texts
+    for name in ("note.raw", "tags.raw", "code.raw", "data.k"):
+        present = {"exists": {"field": name}}
+        assert rows.found(query=present) == ["1", "5"], name
+    assert rows.found(query={"match": {"note": "needle"}}) == ["3"]
+
+
+def test_a_boolean_marks_deleted_rows_where_it_is_true(rows: Rows) -> None:
+    rows.create("gone boolean")
+    rows.insert({"id": 1, "gone": True}, {"id": 2, "gone": False}, {"id": 3, "gone": None})
+    assert set(rows.load(cursor={"soft_delete": "gone"})) == {"2", "3"}
+
+
+# Names
+
+
+def test_columns_may_have_any_name(rows: Rows) -> None:
+    columns = ["d", "t", "rows", "Mixed Case", "100% \"q\" {b} 's'", "%s", "größe", "\\n", "select"]
+    rows.create(", ".join('"{}" text'.format(name.replace('"', '""')) for name in columns))
+    rows.insert({"id": 1})
+    rows.pg.execute(
+        sql.SQL("UPDATE rows SET {}").format(
+            sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(name))
+                for name in columns
+            )
+        )
+    )
+    [document] = rows.load(exclude=["updated_at"]).values()
+    assert document == {"id": 1, **{name: name for name in columns}}
+    assert set(rows.mapping()) == {"id", *columns}
+
+
+@pytest.mark.parametrize("name", ["größe-日本", "a%20b+c&d=e"])
+def test_an_index_may_have_any_name_that_elasticsearch_allows(rows: Rows, name: str) -> None:
+    rows.create("")
+    rows.insert({"id": 1})
+    assert set(rows.load(index=f"{rows.prefix}{name}")) == {"1"}
+
+
+# Keys
+
+NASTY = [
+    "a b",
+    " ",
+    "a\nb\r\n\tc",
+    "quote \" and ' and \\ and \\n",
+    '"}}\n{"index":{"_id":"x"}}',
+    "\x01\x1f\x7f\u2028\u2029",
+    "Grüße 日本語 🙂 e\u0301",
+    "{}%s$$",
+    "_underscored",
+    "x" * 512,
+    "ä" * 256,
+]
+UNFIT = ["", "x" * 513, "ä" * 257, "y" * 2_000]
+"""Keys that cannot be an `_id`."""
+
+
+def sha256(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def test_texts_arrive_as_they_are_as_values_and_as_keys(rows: Rows) -> None:
+    rows.create("id text PRIMARY KEY, note text", key="")
+    rows.insert(*({"id": text, "note": text} for text in [*NASTY, *UNFIT]))
+    documents = rows.load()
+    assert {id_: document["note"] for id_, document in documents.items()} == {
+        **{text: text for text in NASTY},
+        **{sha256(text): text for text in UNFIT},
+    }
+    assert all(document["id"] == document["note"] for document in documents.values())
+
+
+def test_composite_keys_that_would_meet_when_joined_stay_apart(rows: Rows) -> None:
+    keys = [
+        *(("a_b", "c"), ("a", "b_c"), ("a,b", "c"), ("a", "b,c"), ("", "ab"), ("ab", "")),
+        *(('a","b', "c"), ("a", 'b","c'), ('a", "b', "c"), ("a", 'b", "c'), ("a\\", "b")),
+        *((" a", "b"), ("a", " b"), ("x" * 500, "y" * 20), ("x" * 501, "y" * 19)),
+    ]
+    rows.create("a text, b text, PRIMARY KEY (a, b)", key="")
+    rows.insert(*({"a": a, "b": b} for a, b in keys))
+    documents = rows.load()
+    assert sorted((found["a"], found["b"]) for found in documents.values()) == sorted(keys)
+    assert '["a_b", "c"]' in documents
+
+
+@pytest.mark.parametrize(
+    ("column_type", "value", "expected"),
+    [
+        ("bigint", "-9223372036854775808", "-9223372036854775808"),
+        ("uuid", UUID.upper(), UUID),
+        ("timestamptz", "2024-02-29 10:11:12.5+05:30", "2024-02-29 04:41:12.5+00"),
+        ("numeric(12,2)", "10", "10.00"),
+        ("bytea", "\\x00FF", "\\x00ff"),
+    ],
+)
+def test_a_key_of_another_type_goes_by_its_text(
+    rows: Rows, column_type: str, value: str, expected: str
+) -> None:
+    """Whatever the role's own settings are."""
+    rows.pg.execute(
+        f"ALTER ROLE CURRENT_USER IN DATABASE {rows.database.dbname} SET TimeZone = 'Asia/Tokyo';"
+        f"ALTER ROLE CURRENT_USER IN DATABASE {rows.database.dbname} SET DateStyle = 'SQL, DMY';"
+        f"ALTER ROLE CURRENT_USER IN DATABASE {rows.database.dbname} SET bytea_output = 'escape'"
+    )
+    rows.create(f"id {column_type} PRIMARY KEY", key="")
+    rows.insert({"id": value})
+    assert set(rows.load()) == {expected}
+
+
+@pytest.mark.parametrize("key", [["a"], ["b", "a"]])
+def test_a_row_whose_key_is_null_is_refused(rows: Rows, key: list[str]) -> None:
+    rows.create("a int, b int", key="")
+    rows.insert({"a": 1, "b": 1}, {"a": None, "b": 1})
+    with pytest.raises(SourceError, match=r"public\.rows: a row's key is NULL"):
+        rows.load(key=key)
+
+
+# What is read
+
+
+def test_excluded_columns_are_never_read(rows: Rows) -> None:
+    """A role that may not read them loads the table, and finds nothing to do afterwards."""
+    rows.create("note text, secret text")
+    rows.insert({"id": 1, "note": "open", "secret": "hidden"})
+    name = f"{rows.database.dbname}_reader"
+    rows.pg.execute(
+        f"CREATE ROLE {name} LOGIN PASSWORD 'reader';"
+        f"GRANT SELECT (id, note, updated_at) ON rows TO {name};"
+        f"GRANT pg_read_all_stats TO {name}"
+    )
+    try:
+        reader = dataclasses.replace(
+            rows, database=dataclasses.replace(rows.database, user=name, password="reader")
+        )
+        [document] = reader.load(exclude=["secret"]).values()
+        with reader.engine() as engine:
+            table = Table(table="public.rows", index=rows.index, exclude=["secret"])
+            assert engine.stale(engine.source(table))[0] == []
+        assert set(rows.mapping()) == {"id", "note", "updated_at"}
+        with pytest.raises(SourceError, match="GRANT SELECT"):
+            reader.load()
+    finally:
+        rows.pg.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+    assert set(document) == {"id", "note", "updated_at"}
+
+
+def test_included_columns_are_the_only_ones(rows: Rows) -> None:
+    rows.create("note text, other text")
+    rows.insert({"id": 1, "note": "a", "other": "b"})
+    assert rows.load(include=["id", "note"]) == {"1": {"id": 1, "note": "a"}}
+
+
+# The index
+
+
+def test_the_file_may_give_a_column_another_mapping(rows: Rows) -> None:
+    rows.create("sku text, note text")
+    rows.insert({"id": 1, "sku": "A-1", "note": "a"})
+    rows.load(fields={"sku": {"type": "keyword"}})
+    assert rows.mapping()["sku"] == {"type": "keyword"}
+    assert rows.mapping()["note"] == {
+        "type": "text",
+        "fields": {"raw": {"type": "keyword", "ignore_above": 8191}},
+    }
+    assert rows.found(query={"term": {"sku": "A-1"}}) == ["1"]
+
+
+def test_what_is_not_mapped_is_not_guessed(rows: Rows) -> None:
+    rows.create("")
+    rows.load()
+    [answer] = rows.es.indices.get_mapping(index=rows.index).values()
+    assert answer["mappings"]["dynamic"] == "false"
+
+
+def test_a_new_column_is_added_and_all_rows_get_it(rows: Rows) -> None:
+    rows.create("")
+    rows.insert({"id": 1}, {"id": 2})
+    rows.load()
+    rows.pg.execute("ALTER TABLE rows ADD COLUMN size int DEFAULT 7")
+    assert {document["size"] for document in rows.load().values()} == {7}
+    assert rows.mapping()["size"] == {"type": "integer"}
+    assert rows.found(query={"term": {"size": 7}}) == ["1", "2"]
+
+
+def state_of(rows: Rows) -> Any:
+    """Everything that a load could have written."""
+    checkpoints = rows.es.search(
+        index=CHECKPOINTS, query={"prefix": {"index": rows.prefix}}, seq_no_primary_term=True
+    )
+    return (
+        rows.es.indices.get(index=f"{rows.prefix}*").body,
+        rows.es.search(index=f"{rows.prefix}*", version=True)["hits"]["hits"],
+        [hit["_source"] for hit in checkpoints["hits"]["hits"]],
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "entry", "said"),
+    [
+        (
+            "ALTER TABLE rows ALTER note TYPE int USING 5",
+            {},
+            r"rows: the table's columns or the tables file ask for another mapping .*\[note\]",
+        ),
+        ("SELECT", {"fields": {"note": {"type": "keyword"}}}, r"another mapping .*\[note\]"),
+        ("SELECT", {"key": ["id", "note"]}, r"rows: .*key"),
+        ("CREATE VIEW other AS TABLE rows", {"table": "public.other"}, r"belongs to public\.rows"),
+    ],
+)
+def test_what_does_not_fit_the_index_is_refused_and_nothing_is_written(
+    rows: Rows, change: str, entry: dict[str, Any], said: str
+) -> None:
+    rows.create("note text, PRIMARY KEY (id)", key="id int")
+    rows.insert({"id": 1, "note": "a"})
+    rows.load(key=["id"])
+    rows.es.indices.refresh(index=CHECKPOINTS)
+    before = state_of(rows)
+    rows.pg.execute(change)
+    rows.insert({"id": 2})
+    with pytest.raises(IndexRefused, match=said):
+        rows.load(**{"key": ["id"], **entry})
+    rows.es.indices.refresh(index=f"{rows.prefix}*,{CHECKPOINTS}")
+    assert state_of(rows) == before
+
+
+@pytest.mark.parametrize("aliased", [False, True])
+def test_an_index_that_is_not_ours_is_left_alone(rows: Rows, aliased: bool) -> None:
+    rows.create("")
+    rows.insert({"id": 1})
+    name = f"{rows.index}-theirs" if aliased else rows.index
+    rows.es.indices.create(index=name, aliases={rows.index: {}} if aliased else None)
+    rows.es.index(index=name, id="1", document={"theirs": True}, refresh=True)
+    said = "belongs to something else" if aliased else "which this pipeline did not make"
+    with pytest.raises(IndexRefused, match=f"{rows.index}: .*{said}"):
+        rows.load()
+    rows.es.indices.refresh(index=f"{rows.prefix}*")
+    assert rows.documents(f"{rows.prefix}*") == {"1": {"theirs": True}}

@@ -1,0 +1,112 @@
+"""Where Dagster keeps its history: in PostgreSQL where the environment names one, or in files."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+from psycopg import sql
+
+from pg_es_pipeline.orchestration.storage import StorageByEnvironment
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A DAGSTER_HOME with the repository's dagster.yaml, and no DAGSTER_PG_*."""
+    for name in [name for name in os.environ if name.startswith("DAGSTER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    shutil.copy(REPOSITORY / "dagster.yaml", tmp_path)
+    return tmp_path
+
+
+@contextmanager
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(home)) as made:
+        yield made
+
+
+@dg.job
+def nothing() -> None:
+    pass
+
+
+@pytest.fixture
+def role(database: Any) -> Iterator[Any]:
+    """The database as a role sees it whose password has every character that a URL reserves."""
+    name, password = f"{database.dbname}_owner", "p@ss/w:rd%20?#'\""
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE ROLE {0} LOGIN PASSWORD {1}; GRANT ALL ON SCHEMA public TO {0}").format(
+                sql.Identifier(name), sql.Literal(password)
+            )
+        )
+        yield dataclasses.replace(database, user=name, password=password)
+        connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def test_without_variables_a_run_is_kept_in_files_in_the_home(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setenv("DAGSTER_PG_HOST", "")
+    with instance(home) as dagster:
+        run = dagster.create_run_for_job(nothing)
+        assert dagster.get_run_by_id(run.run_id)
+    assert (home / "storage").is_dir()
+
+
+def test_with_all_variables_a_run_is_kept_in_postgresql(
+    monkeypatch: pytest.MonkeyPatch, home: Path, role: Any
+) -> None:
+    """Whatever characters the password has."""
+    for name, value in {
+        "HOST": role.host,
+        "PORT": str(role.port),
+        "DATABASE": role.dbname,
+        "USER": role.user,
+        "PASSWORD": role.password,
+    }.items():
+        monkeypatch.setenv(f"DAGSTER_PG_{name}", value)
+    with instance(home) as dagster:
+        run = dagster.create_run_for_job(nothing)
+    with psycopg.connect(role.conninfo) as connection:
+        assert connection.execute("SELECT run_id FROM runs").fetchall() == [(run.run_id,)]
+        tables = {name for (name,) in connection.execute("SELECT relname FROM pg_class").fetchall()}
+    assert {"event_logs", "jobs"} <= tables
+    assert not (home / "storage").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"HOST"}, {"DATABASE", "USER"}),
+        ({"PORT"}, {"HOST", "DATABASE", "USER"}),
+        ({"PASSWORD"}, {"HOST", "DATABASE", "USER"}),
+        ({"HOST", "USER", "PASSWORD"}, {"DATABASE"}),
+        ({"DATABASE", "USER"}, {"HOST"}),
+    ],
+)
+def test_variables_that_are_missing_beside_others_are_named(
+    monkeypatch: pytest.MonkeyPatch, given: set[str], missing: set[str]
+) -> None:
+    for name in given:
+        monkeypatch.setenv(f"DAGSTER_PG_{name}", "1")
+    with pytest.raises(ValueError, match="must be set too") as caught:
+        StorageByEnvironment.from_config_value(None, {})
+    said = str(caught.value).partition(" must be set")[0].split(" and ")
+    assert set(said) == {f"DAGSTER_PG_{name}" for name in missing}
+
+
+def test_a_port_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOST", "DATABASE", "USER", "PORT"):
+        monkeypatch.setenv(f"DAGSTER_PG_{name}", "abc")
+    with pytest.raises(ValueError, match="DAGSTER_PG_PORT"):
+        StorageByEnvironment.from_config_value(None, {})
