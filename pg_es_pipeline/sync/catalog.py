@@ -178,9 +178,11 @@ def _source(table: Table, rows: Sequence[_Row]) -> Source:
         key=key,
         cursor=cursor,
         soft_delete=named(soft_delete, "cursor.soft_delete") if soft_delete else None,
-        partition_column=None
-        if partitions is None or isinstance(partitions, HashPartitions)
-        else named(partitions.column, "partitions.column"),
+        partition_column=(
+            None
+            if partitions is None or isinstance(partitions, HashPartitions)
+            else named(partitions.column, "partitions.column")
+        ),
     )
 
 
