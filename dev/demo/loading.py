@@ -17,6 +17,8 @@ SILENCE_SECONDS = 90
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 3.0
+# The first of them says most: the failure of a step comes before that of its run.
+_FAILURES = ("ExecutionStepFailureEvent", "RunFailureEvent")
 _IN_STEP = "Every table is in step."
 # Dagster records the partitions of a range when its run ends; until then the run's log tells.
 _FINISHED = re.compile(r"(\S+) (\S+): ([\d,]+) rows in ([\d.]+) s\b")
@@ -58,6 +60,7 @@ def follow(
     """
     progress = {index: Progressed() for index in expected}
     statuses: dict[str, str] = {}
+    reasons: dict[str, list[str]] = {}
     heard = time.monotonic()
     with _display(expected, console) as show:
         while True:
@@ -72,7 +75,10 @@ def follow(
                 statuses[run.id] = run.status
                 for index in _take(events, progress):
                     show(index, progress[index])
-                _require_success(run, events, services)
+                reasons.setdefault(run.id, []).extend(
+                    event.message for event in events if event.kind in _FAILURES
+                )
+                _require_success(run, reasons[run.id], services)
             if (
                 tick
                 and _is_settled(tick, runs)
@@ -109,17 +115,14 @@ def _take(events: list[Event], progress: Mapping[str, Progressed]) -> set[str]:
     return changed
 
 
-def _require_success(run: Run, events: list[Event], services: Services) -> None:
-    if not run.is_over or run.status == "SUCCESS":
-        return
+def _require_success(run: Run, reasons: Sequence[str], services: Services) -> None:
     if run.status == "CANCELED":
         raise DemoError(f"the run of {run.job} was cancelled")
-    reasons = [event.message for event in events if event.kind == "ExecutionStepFailureEvent"]
-    reasons += [event.message for event in events if event.kind == "RunFailureEvent"]
-    raise DemoError(
-        f"the run of {run.job} has failed: {reasons[0] if reasons else 'it gives no reason'}\n"
-        f"Its log: {services.log('dagster')}"
-    )
+    if run.status == "FAILURE":
+        raise DemoError(
+            f"the run of {run.job} has failed: {reasons[0] if reasons else 'it gives no reason'}\n"
+            f"Its log: {services.log('dagster')}"
+        )
 
 
 def _all_loaded(dagster: Dagster, indices: Mapping[str, int]) -> bool:

@@ -28,7 +28,7 @@ from dev.stack.processes import wait_until
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 300
+PATIENCE = 500
 """Seconds for the whole first load, also on a machine that does other things meanwhile."""
 
 
