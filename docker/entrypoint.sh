@@ -11,7 +11,7 @@ cd "$app"
 
 serve_api() {
     export SEARCH_HOST="${SEARCH_HOST:-0.0.0.0}" SEARCH_PORT="${SEARCH_PORT:-8000}"
-    exec pg-es-search
+    exec python -m search_service
 }
 
 serve_sync() {
@@ -27,7 +27,7 @@ serve_sync() {
     declare -gA services=()
     trap 'trap "" TERM INT; stop_all; exit 0' TERM INT
 
-    start code dagster api grpc --host 127.0.0.1 --port "$DAGSTER_GRPC_PORT" \
+    start code dagster api grpc --host 127.0.0.1 --port "$DAGSTER_GRPC_PORT" --working-directory "$app" \
         --module-name pg_es_pipeline.definitions
     # The others report a failed location, for good, if they ask before it listens.
     while running code && ! listens "$DAGSTER_GRPC_PORT"; do

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,6 +10,9 @@ from search_service.errors import BodyLimit, install_handlers
 from search_service.indices import Catalog
 from search_service.routes import router
 from search_service.settings import Settings, connect
+
+API_VERSION = "1.0.0"
+"""Of the interface: its first part changes when a caller has to."""
 
 DESCRIPTION = """Search over the PostgreSQL tables that pg-es-pipeline keeps in step with
 Elasticsearch. `GET /indices` lists what can be searched, `GET /indices/{index}/fields` the fields.
@@ -31,7 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="pg-es-pipeline search",
         description=DESCRIPTION,
-        version=version("pg-es-pipeline"),
+        version=API_VERSION,
         lifespan=lifespan,
         redirect_slashes=False,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dotenv import dotenv_values
 from rich.console import Console
 
 from dev.stack.elasticsearch import Elasticsearch
@@ -16,7 +17,8 @@ from dev.stack.errors import StackError
 from dev.stack.ports import Ports
 from dev.stack.postgres import Postgres
 
-DEFAULT_FOLDER = Path(__file__).parents[2] / ".stack"
+_ROOT = Path(__file__).parents[2]
+DEFAULT_FOLDER = _ROOT / ".stack"
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "PG": ("PG_HOST", "PG_PORT", "PG_DATABASE", "PG_USER", "PG_PASSWORD", "PG_SSLMODE"),
@@ -47,19 +49,21 @@ class ServerStatus:
 class Stack:
     """PostgreSQL and Elasticsearch with their data and logs below `folder`.
 
-    A server that `environment` names (PG_HOST, ES_HOST) is used as it is, never started or stopped.
+    A server that `environment` names (PG_HOST, ES_HOST) is used as it is, never started or stopped;
+    without one, the process's and what `.env` in the checkout adds to it.
     What the stack itself printed for `eval` does not count as such a name.
     """
 
     def __init__(
         self,
         folder: Path = DEFAULT_FOLDER,
-        environment: Mapping[str, str] = os.environ,
+        environment: Mapping[str, str] | None = None,
         console: Console | None = None,
         *,
         ports: Ports = "usual",
     ) -> None:
         self.folder = folder.resolve()
+        environment = _surroundings() if environment is None else environment
         self._environment = environment
         console = console or Console(stderr=True)
         self._console = console
@@ -183,3 +187,8 @@ def _address(server: Postgres | Elasticsearch, variables: Mapping[str, str]) -> 
 
 def _prefix(server: Postgres | Elasticsearch) -> str:
     return "PG" if isinstance(server, Postgres) else "ES"
+
+
+def _surroundings() -> dict[str, str]:
+    in_file = {name: value for name, value in dotenv_values(_ROOT / ".env").items() if value}
+    return {**in_file, **os.environ}

@@ -11,6 +11,9 @@ import pytest
 from elasticsearch import Elasticsearch
 
 COMMAND = [Path(sys.executable).parent / "pg-es-search"]
+pytestmark = pytest.mark.skipif(
+    not COMMAND[0].exists(), reason="the project is not installed: pip install --no-deps -e ."
+)
 
 
 def environment(**given: str) -> dict[str, str]:

@@ -1,0 +1,3 @@
+from search_service.main import main
+
+main()
