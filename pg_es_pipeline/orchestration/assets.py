@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from pg_es_pipeline.orchestration.loading import RETRY, failing_clearly, load_partitions
+from pg_es_pipeline.orchestration.loading import failing_clearly, load_partitions
 from pg_es_pipeline.orchestration.metadata import Metadata
 from pg_es_pipeline.orchestration.names import POOL, index_key, table_key
 from pg_es_pipeline.orchestration.partitions import partitions_definition
@@ -41,7 +41,6 @@ def index_asset(table: Table) -> dg.AssetsDefinition:
         partitions_def=partitions_definition(table.partitions),
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
-        retry_policy=RETRY,
         group_name="indices",
         kinds={"postgres", "elasticsearch"},
         description=f"The index `{table.index}`, loaded from the table `{table.table}`.",

@@ -13,7 +13,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 from pydantic import Field
 
 from pg_es_pipeline.errors import PipelineError, SourceError
-from pg_es_pipeline.orchestration.loading import RETRY, failing_clearly, load_partitions
+from pg_es_pipeline.orchestration.loading import failing_clearly, load_partitions
 from pg_es_pipeline.orchestration.metadata import Metadata
 from pg_es_pipeline.orchestration.names import POOL, TABLES_TAG, identifier, index_key
 from pg_es_pipeline.orchestration.resources import (
@@ -40,7 +40,7 @@ class SyncConfig(dg.Config):
 def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefinition:
     """A job that brings partitions of these tables up to date in one run."""
 
-    @dg.op(name=f"{name}_op", pool=POOL, retry_policy=RETRY, description=description)
+    @dg.op(name=f"{name}_op", pool=POOL, description=description)
     def sync(
         context: dg.OpExecutionContext,
         config: SyncConfig,
@@ -55,7 +55,7 @@ def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefi
         if failures:
             raise dg.Failure(
                 "\n".join(str(error) for error in failures),
-                allow_retries=all(error.passing for error in failures),
+                allow_retries=False,
             )
 
     @dg.job(

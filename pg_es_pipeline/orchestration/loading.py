@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import dagster as dg
 
@@ -13,11 +14,17 @@ from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.sync.report import Report
 
+Context = dg.OpExecutionContext | dg.AssetExecutionContext
+
 PROGRESS_SECONDS = 5.0
 """How often a load shows how far it is."""
 
-RETRY = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL)
-"""For failures that may pass by themselves; others are not tried again."""
+RETRY_SECONDS = (10, 30, 90)
+"""Waits before a load is tried again after a failure that may pass by itself; others are final.
+
+Dagster's own retries will not do: it would try again after a termination too, and record the
+finished partitions of a range a second time.
+"""
 
 
 @contextmanager
@@ -26,15 +33,11 @@ def failing_clearly() -> Iterator[None]:
     try:
         yield
     except PipelineError as error:
-        raise failure(error) from None
-
-
-def failure(error: PipelineError) -> dg.Failure:
-    return dg.Failure(str(error), allow_retries=error.passing)
+        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 def load_partitions(
-    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    context: Context,
     engine: Engine,
     source: Source,
     partitions: Sequence[str],
@@ -43,8 +46,11 @@ def load_partitions(
     done: Callable[[str, Metadata], None],
 ) -> None:
     """Loads partitions one after the other; `done` takes each one's metadata as it is finished."""
+    show = _shower(context, source)
     for partition in partitions:
-        report = engine.sync(source, partition, full=full, on_progress=_shower(context, source))
+        report = _persist(
+            context, partial(engine.sync, source, partition, full=full, on_progress=show)
+        )
         context.log.info(
             f"{report.index} {partition}: {report.rows:,} rows in {report.seconds:.1f} s, "
             f"{report.docs_per_second:,.0f} docs/s"
@@ -53,9 +59,20 @@ def load_partitions(
     engine.refresh()
 
 
-def _shower(
-    context: dg.OpExecutionContext | dg.AssetExecutionContext, source: Source
-) -> Callable[[Report], None]:
+def _persist(context: Context, load: Callable[[], Report]) -> Report:
+    """Tries again what may pass; a load goes on from its checkpoint."""
+    for wait in RETRY_SECONDS:
+        try:
+            return load()
+        except PipelineError as error:
+            if not error.passing:
+                raise
+            context.log.warning(f"{error} Trying again in {wait} s.")
+        time.sleep(wait)
+    return load()
+
+
+def _shower(context: Context, source: Source) -> Callable[[Report], None]:
     shown = time.monotonic()
 
     def show(report: Report) -> None:

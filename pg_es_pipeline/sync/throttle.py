@@ -12,7 +12,7 @@ from pg_es_pipeline.sync import elastic
 MAX_REQUEST_BYTES = 5_000_000
 """A bulk request is closed when it reaches this size; larger ones gain nothing and cost memory."""
 
-QUICK_SECONDS, SLOW_SECONDS = 0.3, 5.0
+QUICK_SECONDS, SLOW_SECONDS = 1.0, 10.0
 """A bulk request that takes less makes the next ones larger; one that takes longer, smaller."""
 
 

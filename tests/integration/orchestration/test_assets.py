@@ -5,12 +5,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from pg_es_pipeline.errors import ServerAway
 from pg_es_pipeline.orchestration import loading
 from pg_es_pipeline.orchestration.assets import index_asset, table_spec
 from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job, table_jobs
 from pg_es_pipeline.orchestration.names import index_key, table_key
 from pg_es_pipeline.orchestration.resources import RESOURCES
 from pg_es_pipeline.orchestration.sensors import RANGE_END, RANGE_START, sync_sensor
+from pg_es_pipeline.sync.engine import Engine
 from tests.integration.orders import Orders
 
 MONTHS = [f"2024-0{month}" for month in range(1, 7)]
@@ -289,3 +291,22 @@ def test_a_tick_records_how_fresh_the_index_is(
     assert not tick(monthly, instance).run_requests
     found = monthly.es.get(index="pg-es-checkpoints", id=f"freshness:{monthly.table.index}")
     assert found["_source"]["in_step_at"]
+
+
+def test_a_failure_that_may_pass_is_tried_again(
+    monthly: Orders, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monthly.insert(range(1, 61))
+    monkeypatch.setattr(loading, "RETRY_SECONDS", (0,))
+    failures: list[Exception] = [ServerAway("gone for a moment")]
+    sync = Engine.sync
+
+    def failing_once(self: Engine, source: Any, partition: str, **options: Any) -> Any:
+        if partition == "2024-02" and failures:
+            raise failures.pop()
+        return sync(self, source, partition, **options)
+
+    monkeypatch.setattr(Engine, "sync", failing_once)
+    assert load_range(monthly, instance, "2024-01", "2024-02").success
+    events = materialized(monthly, instance)
+    assert (events["2024-01"]["rows"], events["2024-02"]["rows"]) == (31, 29)
