@@ -44,7 +44,7 @@ format: setup ## Format the code, and repair what can be repaired by itself
 	@$(BIN)/ruff format .
 
 test: lint ## Check, and run the whole test suite against servers of its own
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 demo: setup ## Load and search the demo's tables (DEMO_EXIT=1: stop after the searches)
 	@$(BIN)/python -m dev.demo

@@ -16,6 +16,8 @@ serve_api() {
 
 serve_sync() {
     export DAGSTER_HOME="${DAGSTER_HOME:-$app/.dagster}" DAGSTER_GRPC_PORT="${DAGSTER_GRPC_PORT:-4000}"
+    # gRPC would look for the code server behind a proxy that the environment names.
+    export no_grpc_proxy="127.0.0.1${no_grpc_proxy:+,$no_grpc_proxy}"
     mkdir -p "$DAGSTER_HOME"
     DAGSTER_HOME=$(cd "$DAGSTER_HOME" && pwd) # Dagster refuses a relative path
     # A link, not a copy: on a volume that outlives the image, a newer image's settings take effect.

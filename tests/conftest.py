@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -58,10 +59,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    given = config.getoption("--seed")
+    # A worker of pytest-xdist has the seed that is printed.
+    workers = getattr(config, "workerinput", {})
+    given = workers.get("seed", config.getoption("--seed"))
     seed = secrets.randbelow(2**32) if given is None else given
     config.stash[_SEED] = seed
     random.seed(seed)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["seed"] = node.config.stash[_SEED]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -4,6 +4,7 @@ One `dagster.yaml` serves both. Every process of a deployment needs the same var
 says once which storage it uses.
 """
 
+import fcntl
 import logging
 import os
 from pathlib import Path
@@ -44,7 +45,11 @@ class StorageByEnvironment(DagsterStorage, ConfigurableClass):
         if not any(given.values()):
             folder = Path(os.environ.get("DAGSTER_HOME") or ".dagster").resolve() / "storage"
             _log.info("Dagster's storage: SQLite in %s", folder)
-            return DagsterSqliteStorage.from_local(str(folder), inst_data)
+            folder.mkdir(parents=True, exist_ok=True)
+            # Daemon and webserver start at once, and each would make the tables of a new folder.
+            with (folder / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return DagsterSqliteStorage.from_local(str(folder), inst_data)
         missing = [
             name
             for key, name in _VARIABLES.items()
