@@ -116,6 +116,7 @@ def _sync(
 ) -> list[PipelineError]:
     """Loads table after table; one that fails does not stop the others. Returns the failures."""
     failures: list[PipelineError] = []
+    sources = running.sources(tables)
     for table in tables:
 
         def done(partition: str, metadata: Metadata, table: Table = table) -> None:
@@ -124,7 +125,9 @@ def _sync(
             )
 
         try:
-            source = running.source(table)
+            source = sources[table.index]
+            if isinstance(source, PipelineError):
+                raise source
             keys = partitions.get(table.index) or _stale(running, source)
             load_partitions(context, running, source, keys, full=False, done=done)
         except PipelineError as error:

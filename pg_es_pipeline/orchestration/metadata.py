@@ -7,8 +7,8 @@ import dagster as dg
 
 from pg_es_pipeline.orchestration.names import table_key
 from pg_es_pipeline.sync.catalog import Source
+from pg_es_pipeline.sync.documents import mapping
 from pg_es_pipeline.sync.report import Report
-from pg_es_pipeline.sync.types import conversion
 
 Metadata = dict[str, Any]
 
@@ -68,7 +68,7 @@ def column_schema(source: Source) -> dg.TableSchema:
         columns=[
             dg.TableColumn(
                 column.name,
-                f"{column.declared} → {_mapped(source, column.name)}",
+                f"{column.declared} → {mapping(source, column).get('type', 'object')}",
                 description=column.comment,
                 constraints=dg.TableColumnConstraints(
                     nullable=not column.not_null, other=["key"] if column.name in keys else []
@@ -88,12 +88,6 @@ def column_lineage(source: Source) -> dg.TableColumnLineage:
             for column in source.columns
         }
     )
-
-
-def _mapped(source: Source, name: str) -> str:
-    [column] = [column for column in source.columns if column.name == name]
-    mapping = source.table.fields.get(name) or conversion(column).mapping
-    return str(mapping.get("type", "object"))
 
 
 def _sample(documents: list[dict[str, Any]]) -> dg.TableMetadataValue:

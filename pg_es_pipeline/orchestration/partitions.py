@@ -1,9 +1,11 @@
 """Dagster's partitions of a table: the same keys as the engine's."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 
-from pg_es_pipeline.sync.partitions import ALL, KEY_FORMATS
-from pg_es_pipeline.tables import HashPartitions, ListPartitions, Partitions, TimePartitions
+from pg_es_pipeline.sync.partitions import KEY_FORMATS, keys
+from pg_es_pipeline.tables import Partitions, TimePartitions
 
 _CRON = {
     "hour": "0 * * * *",
@@ -16,23 +18,15 @@ _CRON = {
 
 def partitions_definition(partitions: Partitions | None) -> dg.PartitionsDefinition[str]:
     """The partitions as Dagster shows and backfills them."""
-    match partitions:
-        case None:
-            return dg.StaticPartitionsDefinition([ALL])
-        case HashPartitions():
-            return dg.StaticPartitionsDefinition(
-                [str(bucket) for bucket in range(partitions.buckets)]
-            )
-        case ListPartitions():
-            return dg.StaticPartitionsDefinition(list(partitions.values))
-        case TimePartitions():
-            form, end = KEY_FORMATS[partitions.by], partitions.end
-            return dg.TimeWindowPartitionsDefinition(
-                start=partitions.start.strftime(form),
-                end=end.strftime(form) if end else None,
-                # The period that is going on has rows already. Dagster does not go beyond the end.
-                end_offset=1,
-                fmt=form,
-                cron_schedule=_CRON[partitions.by],
-                timezone=partitions.time_zone,
-            )
+    if not isinstance(partitions, TimePartitions):
+        return dg.StaticPartitionsDefinition(keys(partitions, datetime.now(UTC)))
+    form, end = KEY_FORMATS[partitions.by], partitions.end
+    return dg.TimeWindowPartitionsDefinition(
+        start=partitions.start.strftime(form),
+        end=end.strftime(form) if end else None,
+        # The period that is going on has rows already. Dagster does not go beyond the end.
+        end_offset=1,
+        fmt=form,
+        cron_schedule=_CRON[partitions.by],
+        timezone=partitions.time_zone,
+    )

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
@@ -9,15 +11,14 @@ from dagster import DagsterRunStatus, RunsFilter
 from pg_es_pipeline.errors import PipelineError, SettingsError
 from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_job_name
 from pg_es_pipeline.orchestration.names import TABLES_TAG, index_key
-from pg_es_pipeline.orchestration.partitions import partitions_definition
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
     ElasticsearchResource,
     PostgresResource,
     engine,
 )
-from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.engine import Engine
+from pg_es_pipeline.sync.partitions import keys
 from pg_es_pipeline.sync.staleness import Stale
 from pg_es_pipeline.tables import Table
 
@@ -101,10 +102,12 @@ def look(running: Engine, tables: Sequence[Table], busy: set[str]) -> Findings:
                 continue
             if not stale:
                 found.in_step[table.index] = moment
-            elif _rows(stale, source) < LARGE_ROWS:
+                continue
+            partitions = keys(table.partitions, datetime.now(UTC))
+            if _rows(stale, source.estimate // len(partitions)) < LARGE_ROWS:
                 found.small[table.index] = [one.partition for one in stale]
             else:
-                found.large += [(table, first, last) for first, last in _ranges(table, stale)]
+                found.large += [(table, *ends) for ends in _ranges(partitions, stale)]
     return found
 
 
@@ -132,24 +135,15 @@ def _requests(found: Findings) -> Iterator[dg.RunRequest]:
         )
 
 
-def _rows(stale: Sequence[Stale], source: Source) -> int:
+def _rows(stale: Sequence[Stale], share: int) -> int:
     """Rows to look at. A partition that is read as a whole counts with its share of the table."""
-    partitions = partitions_definition(source.table.partitions).get_num_partitions()
-    share = source.estimate // max(1, partitions)
     return sum(share if one.rows is None else one.rows for one in stale)
 
 
-def _ranges(table: Table, stale: Sequence[Stale]) -> Iterator[tuple[str, str]]:
+def _ranges(partitions: Sequence[str], stale: Sequence[Stale]) -> Iterator[tuple[str, str]]:
     """The contiguous stretches of stale partitions, each by its first and last key."""
     wanted = {one.partition for one in stale}
-    first: str | None = None
-    previous = ""
-    for key in partitions_definition(table.partitions).get_partition_keys():
-        if key in wanted:
-            first = first or key
-            previous = key
-        elif first is not None:
-            yield first, previous
-            first = None
-    if first is not None:
-        yield first, previous
+    for is_stale, stretch in groupby(partitions, wanted.__contains__):
+        if is_stale:
+            keys_of_stretch = list(stretch)
+            yield keys_of_stretch[0], keys_of_stretch[-1]

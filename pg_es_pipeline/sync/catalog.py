@@ -12,7 +12,7 @@ _COLUMNS = """
 SELECT wanted.number, c.relkind::text, has_table_privilege(c.oid, 'SELECT'),
        greatest(c.reltuples, 0)::bigint,
        obj_description(c.oid, 'pg_class'), a.attname::text,
-       coalesce(element.typname, base.typname)::text, coalesce(element.typtype, base.typtype)::text,
+       coalesce(element.typname, base.typname)::text,
        element.oid IS NOT NULL, format_type(a.atttypid, a.atttypmod), a.attnotnull,
        col_description(c.oid, a.attnum), array_position(key.columns, a.attnum)
 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (schema, name, number)
@@ -64,8 +64,6 @@ class Column:
     name: str
     type: str
     """`pg_type.typname`, of a domain's base type."""
-    kind: str
-    """`pg_type.typtype`: b(ase), e(num), c(omposite), r(ange), m(ultirange)."""
     array: bool
     declared: str
     """The type as a person writes it, for messages and the column schema."""
@@ -78,8 +76,6 @@ class Source:
     """A table as it stands in PostgreSQL, held against its entry in the tables file."""
 
     table: Table
-    kind: str
-    """`pg_class.relkind`: r(elation), p(artitioned), v(iew), m(aterialized view), f(oreign)."""
     row_versions: bool
     """Whether the role may read `xmin`: it takes SELECT on the whole table, and rows of its own."""
     estimate: int
@@ -100,7 +96,6 @@ class _Row(NamedTuple):
     table_comment: str | None
     name: str
     type: str
-    kind: str
     array: bool
     declared: str
     not_null: bool
@@ -136,9 +131,7 @@ def _missing(connection: Connection, table: Table) -> str:
 
 def _source(table: Table, rows: Sequence[_Row]) -> Source:
     columns = {
-        row.name: Column(
-            row.name, row.type, row.kind, row.array, row.declared, row.not_null, row.comment
-        )
+        row.name: Column(row.name, row.type, row.array, row.declared, row.not_null, row.comment)
         for row in rows
     }
 
@@ -170,7 +163,6 @@ def _source(table: Table, rows: Sequence[_Row]) -> Source:
             named(name, place)
     return Source(
         table=table,
-        kind=rows[0].relkind,
         row_versions=rows[0].readable and rows[0].relkind in ("r", "p", "m"),
         estimate=rows[0].estimate,
         comment=rows[0].table_comment,

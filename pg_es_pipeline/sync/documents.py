@@ -40,8 +40,7 @@ class Document:
                 }
             },
             "properties": {
-                column.name: table.fields.get(column.name) or conversion(column).mapping
-                for column in self.source.columns
+                column.name: mapping(self.source, column) for column in self.source.columns
             },
         }
 
@@ -72,6 +71,11 @@ class Document:
         """Changes whenever the same row would become another document."""
         parts = [self.line(0).as_string(), json.dumps(self.mappings(), sort_keys=True)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def mapping(source: Source, column: Column) -> dict[str, Any]:
+    """A field's mapping: the one given in the tables file, else the one of the column's type."""
+    return source.table.fields.get(column.name) or conversion(column).mapping
 
 
 def field(column: Column) -> sql.Identifier:

@@ -133,7 +133,7 @@ class PartitionLoad:
         """
         checkpoint, order = self._checkpoint, changes_order(self._source)
         assert checkpoint.watermark is not None
-        after, beyond, more = checkpoint.watermark, False, True
+        after, beyond = checkpoint.watermark, False
         if not self.report.full:
             self.report.estimate = self._estimate(order.after(after))
         checkpoint.window = None

@@ -24,6 +24,7 @@ from rich.console import Console
 from dev.demo import web
 from dev.stack import Stack
 from dev.stack.processes import wait_until
+from tests.connections import connect
 
 pytestmark = pytest.mark.slow
 
@@ -123,17 +124,6 @@ def page(url: str) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, timeout=20) as answer:
         return str(answer.read().decode())
-
-
-def connect(variables: dict[str, str]) -> psycopg.Connection:
-    return psycopg.connect(
-        host=variables["PG_HOST"],
-        port=variables["PG_PORT"],
-        dbname=variables["PG_DATABASE"],
-        user=variables["PG_USER"],
-        password=variables["PG_PASSWORD"],
-        autocommit=True,
-    )
 
 
 def test_the_figures_of_each_table_and_three_searches_are_shown(loaded: Demo) -> None:

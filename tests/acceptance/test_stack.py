@@ -20,6 +20,7 @@ from rich.console import Console
 
 from dev.stack import Stack, StackError
 from dev.stack.processes import wait_until
+from tests.connections import connect
 
 pytestmark = pytest.mark.slow
 
@@ -45,17 +46,6 @@ def cli(
         capture_output=True,
         text=True,
         timeout=120,
-    )
-
-
-def connect(variables: dict[str, str]) -> psycopg.Connection:
-    return psycopg.connect(
-        host=variables["PG_HOST"],
-        port=variables["PG_PORT"],
-        dbname=variables["PG_DATABASE"],
-        user=variables["PG_USER"],
-        password=variables["PG_PASSWORD"],
-        autocommit=True,
     )
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import psycopg
 from elasticsearch import Elasticsearch
 
-from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings, PostgresSettings
+from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.tables import Table
+from tests.connections import postgres_settings
 
 
 @dataclass
@@ -24,13 +25,7 @@ class Orders:
     def engine(self, **batching: Any) -> Engine:
         database = self.database
         return Engine(
-            PostgresSettings(
-                host=database.host,
-                port=database.port,
-                database=database.dbname,
-                user=database.user,
-                password=database.password,
-            ),
+            postgres_settings(database),
             ElasticsearchSettings(
                 host=database.environment["ES_HOST"], port=database.environment["ES_PORT"]
             ),

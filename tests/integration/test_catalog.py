@@ -11,6 +11,7 @@ from psycopg import sql
 from pg_es_pipeline.errors import SourceError
 from pg_es_pipeline.sync.catalog import Column, Source, introspect
 from pg_es_pipeline.tables import Table
+from tests.connections import connect
 
 Postgres = psycopg.Connection[Any]
 
@@ -18,13 +19,7 @@ Postgres = psycopg.Connection[Any]
 @pytest.fixture
 def pg(stack: dict[str, str]) -> Iterator[Postgres]:
     """A transaction in a schema of its own, which is never committed."""
-    with psycopg.connect(
-        host=stack["PG_HOST"],
-        port=stack["PG_PORT"],
-        dbname=stack["PG_DATABASE"],
-        user=stack["PG_USER"],
-        password=stack["PG_PASSWORD"],
-    ) as connection:
+    with connect(stack, autocommit=False) as connection:
         schema = f"test_{secrets.token_hex(6)}"
         connection.execute(f"CREATE SCHEMA {schema}")
         connection.execute(f"SET LOCAL search_path TO {schema}")

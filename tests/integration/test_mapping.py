@@ -16,10 +16,11 @@ from elasticsearch import Elasticsearch
 from psycopg import sql
 
 from pg_es_pipeline.errors import IndexRefused, SourceError
-from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings, PostgresSettings
+from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings
 from pg_es_pipeline.sync.checkpoints import INDEX as CHECKPOINTS
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.tables import Table
+from tests.connections import postgres_settings
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -54,13 +55,7 @@ class Rows:
     def engine(self) -> Engine:
         database = self.database
         return Engine(
-            PostgresSettings(
-                host=database.host,
-                port=database.port,
-                database=database.dbname,
-                user=database.user,
-                password=database.password,
-            ),
+            postgres_settings(database),
             ElasticsearchSettings(
                 host=database.environment["ES_HOST"], port=database.environment["ES_PORT"]
             ),

@@ -21,6 +21,7 @@ from pg_es_pipeline.orchestration.partitions import partitions_definition
 from pg_es_pipeline.sync.catalog import Source, introspect
 from pg_es_pipeline.sync.partitions import bounds, keys, predicate
 from pg_es_pipeline.tables import HashPartitions, ListPartitions, Table, TimePartitions
+from tests.connections import connect
 
 # Clocks that leave out half an hour, the hour after midnight or a whole day, and some that do not.
 # Left out are zones in which midnight comes twice (Havana): there Dagster's own schedules fail.
@@ -174,13 +175,7 @@ def test_periods_follow_on_each_other_from_the_start_to_now_or_the_end(
 @pytest.fixture
 def pg(stack: dict[str, str]) -> Iterator[psycopg.Connection]:
     """A transaction in a schema of its own, which is never committed."""
-    with psycopg.connect(
-        host=stack["PG_HOST"],
-        port=stack["PG_PORT"],
-        dbname=stack["PG_DATABASE"],
-        user=stack["PG_USER"],
-        password=stack["PG_PASSWORD"],
-    ) as connection:
+    with connect(stack, autocommit=False) as connection:
         schema = f"test_{secrets.token_hex(6)}"
         connection.execute(f"CREATE SCHEMA {schema}")
         connection.execute(f"SET LOCAL search_path TO {schema}")

@@ -14,6 +14,7 @@ from pg_es_pipeline.sync.documents import Document
 from pg_es_pipeline.sync.extract import Batch
 from pg_es_pipeline.sync.indices import Generation, Indices
 from pg_es_pipeline.sync.snapshot import snapshot
+from tests.connections import postgres_settings
 from tests.integration.orders import Orders, notes
 
 FAR_AHEAD = 4_000_000_000_000_000
@@ -28,16 +29,7 @@ def generation_of(orders: Orders) -> Generation:
 
 
 def reader(orders: Orders) -> postgres_connections.Connection:
-    database = orders.database
-    return postgres_connections.connect(
-        PostgresSettings(
-            host=database.host,
-            port=database.port,
-            database=database.dbname,
-            user=database.user,
-            password=database.password,
-        )
-    )
+    return postgres_connections.connect(postgres_settings(orders.database))
 
 
 def test_an_older_version_never_overwrites_a_newer_one(orders: Orders) -> None:
