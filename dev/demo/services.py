@@ -23,6 +23,7 @@ PROGRAMS = Path(sys.executable).parent
 _MARK = "PG_ES_DEMO"
 _START_SECONDS = 60
 _PATIENCE = 10
+_claims: list[socket.socket] = []
 
 
 class Services:
@@ -84,12 +85,20 @@ class Services:
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred port if nobody listens on it, else any free one."""
+    """The preferred port if nobody listens on it or has chosen it for a demo, else any free one.
+
+    A service takes seconds until it listens, in which a second demo would find the port free: the
+    choice is shown by the name of a socket, and holds as long as this process lives.
+    """
     for port in (preferred, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
-            return int(probe.getsockname()[1])
+            found = int(probe.getsockname()[1])
+            claim = socket.socket(socket.AF_UNIX)
+            claim.bind(f"\0{_MARK}:{found}")
+            _claims.append(claim)
+            return found
     raise DemoError(f"no port of {HOST} is free")
 
 
