@@ -92,6 +92,8 @@ def stack(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
         for name, value in os.environ.items()
         if not name.startswith(("PG_", "ES_", "PG", "DAGSTER_PG_"))
     }
+    # What the second compiler makes does not pay within minutes.
+    environment["ES_JAVA_OPTS"] = "-XX:TieredStopAtLevel=1"
     servers = Stack(folder, environment, ports="free")
     try:
         variables = servers.up()
