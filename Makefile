@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PIP_VERSION := 26.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test demo clean
+.PHONY: help setup lint format test torture demo clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,10 @@ format: setup ## Format the code, and repair what can be repaired by itself
 
 test: lint ## Check, and run the whole test suite against servers of its own
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+torture: setup ## Try to lose a row (SEEDS=200: how many runs; SEED=7: that one alone)
+	@$(BIN)/python -m tests.torture $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20)) \
+	    $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS))
 
 demo: setup ## Load and search the demo's tables (DEMO_EXIT=1: stop after the searches)
 	@$(BIN)/python -m dev.demo

@@ -4,6 +4,11 @@ from contextlib import suppress
 
 import typer
 
+from pg_es_pipeline.commands.check import check
+from pg_es_pipeline.commands.retry import retry
+from pg_es_pipeline.commands.status import status
+from pg_es_pipeline.commands.verify import verify
+
 app = typer.Typer(
     help="PostgreSQL tables, searchable in Elasticsearch, kept in step by Dagster.",
     no_args_is_help=True,
@@ -15,6 +20,11 @@ app = typer.Typer(
 def _commands() -> None:
     """Keeps `pg-es` a group of commands, however few there are."""
 
+
+app.command()(check)
+app.command()(status)
+app.command()(verify)
+app.command()(retry)
 
 # The local stack belongs to a checkout; an installed package has none.
 with suppress(ModuleNotFoundError):

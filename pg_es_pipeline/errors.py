@@ -38,3 +38,7 @@ class ServerAway(PipelineError):
     """PostgreSQL or Elasticsearch cannot be reached, or did not recover within the deadline."""
 
     passing = True
+
+
+class DeletesRefused(PipelineError):
+    """A reconcile would delete a larger share of the documents than it may."""

@@ -38,6 +38,19 @@ def _duration(value: Any) -> Any:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
+def share(value: Any) -> float:
+    """A percentage as a fraction. Raises ValueError."""
+    if isinstance(value, float) and 0 <= value <= 1:
+        return value
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*%", str(value).strip())
+    if match is None or float(match[1]) > 100:
+        raise ValueError("a share is a percentage: 0%, 2.5%, 10%, up to 100%")
+    return float(match[1]) / 100
+
+
+Share = Annotated[float, BeforeValidator(share)]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,6 +63,16 @@ class Cursor(_Model):
     """A column that is not NULL in a deleted row (a boolean column: true)."""
     lookback: Duration = timedelta(minutes=5)
     """How long a transaction may stay open unseen, where the role may not see other sessions."""
+    lookback_ids: int = Field(default=0, ge=0)
+    """Of a whole-number cursor: how far behind the highest number a lower one may still appear,
+    for a sequence with CACHE, or an application that draws its numbers ahead."""
+
+
+class Snapshot(_Model):
+    """How changed rows are found without a cursor: by comparing both sides."""
+
+    every: Duration = timedelta(minutes=5)
+    """The least time between two comparisons."""
 
 
 class TimePartitions(_Model):
@@ -129,10 +152,30 @@ class ListPartitions(_Model):
         return values
 
 
-Partitions = Annotated[TimePartitions | HashPartitions | ListPartitions, Field(discriminator="by")]
+class RangePartitions(_Model):
+    """One partition for every `width` numbers of a column, as many as the table has come to need.
+
+    A partition is known by its lowest number, a multiple of the width.
+    """
+
+    by: Literal["range"]
+    column: str
+    width: int = Field(ge=1)
 
 
-_PARTITION_KINDS = ("hour", "day", "week", "month", "year", "hash", "list")
+class NativePartitions(_Model):
+    """PostgreSQL's own partitions of the table, each by its name."""
+
+    by: Literal["native"]
+
+
+Partitions = Annotated[
+    TimePartitions | HashPartitions | ListPartitions | RangePartitions | NativePartitions,
+    Field(discriminator="by"),
+]
+
+
+_PARTITION_KINDS = ("hour", "day", "week", "month", "year", "hash", "list", "range", "native")
 
 
 class Table(_Model):
@@ -141,13 +184,23 @@ class Table(_Model):
     table: str
     index: str = ""
     key: tuple[str, ...] = ()
-    capture: Literal["cursor"] = "cursor"
+    capture: Literal["auto", "cursor", "snapshot"] = "auto"
+    """How changes are found; `auto`: by the cursor column where the table has it, else by comparing
+    both sides."""
     cursor: Cursor = Cursor()
+    snapshot: Snapshot = Snapshot()
     partitions: Partitions | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     fields: dict[str, dict[str, Any]] = {}
     """Mappings that replace the ones derived from the columns' types, by column."""
+    content_hash: bool = False
+    """Whether each document carries a hash of its content, so that whole documents can be compared.
+    `snapshot` always keeps one."""
+    max_dead_letters: int = Field(default=1000, ge=0)
+    """Refused rows that the index may have before its runs fail."""
+    max_deletes: Share = 0.1
+    """The share of the documents that a reconcile may delete."""
 
     @model_validator(mode="before")
     @classmethod
@@ -189,6 +242,9 @@ class Table(_Model):
         return self.table.partition(".")[2]
 
 
+_DEFAULTS = {"capture", "cursor", "snapshot", "content_hash", "max_dead_letters", "max_deletes"}
+
+
 class Tables(_Model):
     """The whole file."""
 
@@ -203,9 +259,9 @@ class Tables(_Model):
         defaults, tables = data.get("defaults") or {}, data.get("tables")
         if not isinstance(defaults, dict) or not isinstance(tables, list):
             return data
-        if unknown := set(defaults) - {"capture", "cursor"}:
+        if unknown := set(defaults) - _DEFAULTS:
             raise ValueError(
-                f"defaults has no key {sorted(unknown)[0]!r}: it takes capture, cursor"
+                f"defaults has no key {sorted(unknown)[0]!r}: it takes {', '.join(sorted(_DEFAULTS))}"
             )
         merged = [{**defaults, **table} if isinstance(table, dict) else table for table in tables]
         return {**data, "defaults": defaults, "tables": merged}

@@ -38,7 +38,7 @@ def index_asset(table: Table) -> dg.AssetsDefinition:
     @dg.asset(
         key=index_key(table),
         deps=[table_key(table)],
-        partitions_def=partitions_definition(table.partitions),
+        partitions_def=partitions_definition(table),
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
         group_name="indices",

@@ -16,6 +16,7 @@ from pg_es_pipeline.errors import PipelineError, SourceError
 from pg_es_pipeline.orchestration.loading import failing_clearly, load_partitions
 from pg_es_pipeline.orchestration.metadata import Metadata
 from pg_es_pipeline.orchestration.names import POOL, TABLES_TAG, identifier, index_key
+from pg_es_pipeline.orchestration.partitions import add_new
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
     ElasticsearchResource,
@@ -129,6 +130,7 @@ def _sync(
             if isinstance(source, PipelineError):
                 raise source
             keys = partitions.get(table.index) or _stale(running, source)
+            add_new(context.instance, table, keys)
             load_partitions(context, running, source, keys, full=False, done=done)
         except PipelineError as error:
             context.log.error(str(error))  # noqa: TRY400 - the message says it all

@@ -11,6 +11,7 @@ from pg_es_pipeline.errors import PipelineError
 from pg_es_pipeline.orchestration.metadata import Metadata, progress, progress_line, result
 from pg_es_pipeline.orchestration.names import index_key
 from pg_es_pipeline.sync.catalog import Source
+from pg_es_pipeline.sync.dead_letters import summary
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.sync.report import Report
 
@@ -55,6 +56,12 @@ def load_partitions(
             f"{report.index} {partition}: {report.rows:,} rows in {report.seconds:.1f} s, "
             f"{report.docs_per_second:,.0f} docs/s"
         )
+        if report.dead_letters:
+            context.log.warning(
+                f"{report.index} {partition}: {report.dead_letters:,} rows were refused for good: "
+                f"{summary(report.refused.values())}. They are kept as dead letters: "
+                "correct them, or the mapping, and run `pg-es retry` or the job retry_dead_letters."
+            )
         done(partition, result(report, source))
     engine.refresh()
 

@@ -42,6 +42,8 @@ def result(report: Report, source: Source) -> Metadata:
         "rows": report.rows,
         "deletes": report.deletes,
         "superseded": report.superseded,
+        "dead_letters": report.dead_letters,
+        "values_lost": report.lost,
         "seconds": round(report.seconds, 3),
         "docs_per_second": round(report.docs_per_second),
         "mb_per_second": round(report.megabytes_per_second, 2),

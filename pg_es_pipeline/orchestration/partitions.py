@@ -1,11 +1,12 @@
 """Dagster's partitions of a table: the same keys as the engine's."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from pg_es_pipeline.sync.partitions import KEY_FORMATS, keys
-from pg_es_pipeline.tables import Partitions, TimePartitions
+from pg_es_pipeline.sync.partitions import KEY_FORMATS, grows, keys
+from pg_es_pipeline.tables import NativePartitions, RangePartitions, Table, TimePartitions
 
 _CRON = {
     "hour": "0 * * * *",
@@ -16,8 +17,11 @@ _CRON = {
 }
 
 
-def partitions_definition(partitions: Partitions | None) -> dg.PartitionsDefinition[str]:
+def partitions_definition(table: Table) -> dg.PartitionsDefinition[str]:
     """The partitions as Dagster shows and backfills them."""
+    partitions = table.partitions
+    if isinstance(partitions, RangePartitions | NativePartitions):
+        return dg.DynamicPartitionsDefinition(name=_dynamic(table))
     if not isinstance(partitions, TimePartitions):
         return dg.StaticPartitionsDefinition(keys(partitions, datetime.now(UTC)))
     form, end = KEY_FORMATS[partitions.by], partitions.end
@@ -30,3 +34,16 @@ def partitions_definition(partitions: Partitions | None) -> dg.PartitionsDefinit
         cron_schedule=_CRON[partitions.by],
         timezone=partitions.time_zone,
     )
+
+
+def add_new(instance: dg.DagsterInstance, table: Table, partitions: Sequence[str]) -> None:
+    """Makes partitions that the table has come to have known to Dagster."""
+    if not grows(table.partitions):
+        return
+    known = set(instance.get_dynamic_partitions(_dynamic(table)))
+    if new := [partition for partition in partitions if partition not in known]:
+        instance.add_dynamic_partitions(_dynamic(table), new)
+
+
+def _dynamic(table: Table) -> str:
+    return f"partitions of {table.index}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import groupby
 
 import dagster as dg
@@ -11,6 +10,7 @@ from dagster import DagsterRunStatus, RunsFilter
 from pg_es_pipeline.errors import PipelineError, SettingsError
 from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_job_name
 from pg_es_pipeline.orchestration.names import TABLES_TAG, index_key
+from pg_es_pipeline.orchestration.partitions import add_new
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
     ElasticsearchResource,
@@ -18,7 +18,7 @@ from pg_es_pipeline.orchestration.resources import (
     engine,
 )
 from pg_es_pipeline.sync.engine import Engine
-from pg_es_pipeline.sync.partitions import keys
+from pg_es_pipeline.sync.partitions import grows
 from pg_es_pipeline.sync.staleness import Stale
 from pg_es_pipeline.tables import Table
 
@@ -69,7 +69,7 @@ def sync_sensor(
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         try:
             with engine(postgres, elasticsearch, batching) as running:
-                found = look(running, tables, busy_indices(context.instance))
+                found = look(running, tables, context.instance)
                 running.record_in_step(found.in_step)
         except SettingsError as error:
             yield dg.SkipReason(str(error))
@@ -84,9 +84,9 @@ def sync_sensor(
     return sync_changes
 
 
-def look(running: Engine, tables: Sequence[Table], busy: set[str]) -> Findings:
+def look(running: Engine, tables: Sequence[Table], instance: dg.DagsterInstance) -> Findings:
     """Asks each table which partitions have changes; leaves out those that are being loaded."""
-    found = Findings()
+    found, busy = Findings(), busy_indices(instance)
     sources = running.sources(tables)
     for table in tables:
         source = sources[table.index]
@@ -103,8 +103,13 @@ def look(running: Engine, tables: Sequence[Table], busy: set[str]) -> Findings:
             if not stale:
                 found.in_step[table.index] = moment
                 continue
-            partitions = keys(table.partitions, datetime.now(UTC))
-            if _rows(stale, source.estimate // len(partitions)) < LARGE_ROWS:
+            partitions = running.partitions(source)
+            add_new(instance, table, partitions)
+            # Dagster knows no ranges of partitions that grow.
+            if (
+                grows(table.partitions)
+                or _rows(stale, source.estimate // len(partitions)) < LARGE_ROWS
+            ):
                 found.small[table.index] = [one.partition for one in stale]
             else:
                 found.large += [(table, *ends) for ends in _ranges(partitions, stale)]

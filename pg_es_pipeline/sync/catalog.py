@@ -1,19 +1,23 @@
 """What PostgreSQL's catalog says of the tables: columns, types, key, size."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pg_es_pipeline.errors import SourceError
 from pg_es_pipeline.sync.postgres import Connection
-from pg_es_pipeline.tables import HashPartitions, Table
+from pg_es_pipeline.tables import HashPartitions, NativePartitions, Table
 
 _COLUMNS = """
 SELECT wanted.number, c.relkind::text, has_table_privilege(c.oid, 'SELECT'),
        greatest(c.reltuples, 0)::bigint,
        obj_description(c.oid, 'pg_class'), a.attname::text,
-       coalesce(element.typname, base.typname)::text,
-       element.oid IS NOT NULL, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+       -- A type that somebody made may have the name of one of PostgreSQL's own.
+       CASE WHEN base.typtype IN ('e', 'c', 'r', 'm')
+                 AND base.typnamespace <> 'pg_catalog'::regnamespace
+            THEN base.typnamespace::regnamespace::text || '.' ELSE '' END || base.typname,
+       base.typtype::text, base.modifier, base.arrays > 0,
+       format_type(a.atttypid, a.atttypmod), a.attnotnull,
        col_description(c.oid, a.attnum), array_position(key.columns, a.attnum)
 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (schema, name, number)
 JOIN pg_namespace n ON n.nspname = wanted.schema
@@ -21,20 +25,33 @@ JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
      AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 CROSS JOIN LATERAL (
-    -- A domain counts as what it is made of, through as many domains as there are.
+    -- A domain counts as what it is made of, through as many domains as there are, and an array as
+    -- its elements; if those are domains of arrays, they count as a type of their own.
     WITH RECURSIVE layers AS (
-        SELECT t.* FROM pg_type t WHERE t.oid = a.atttypid
+        SELECT a.atttypid AS type, a.atttypmod AS modifier, 0 AS arrays
         UNION ALL
-        SELECT t.* FROM layers JOIN pg_type t ON t.oid = layers.typbasetype
-        WHERE layers.typtype = 'd'
+        SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END,
+               CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE layers.modifier END,
+               layers.arrays + (t.typtype <> 'd')::int
+        FROM layers JOIN pg_type t ON t.oid = layers.type
+        WHERE t.typtype = 'd' OR t.typcategory = 'A' AND layers.arrays = 0
     )
-    SELECT * FROM layers WHERE typtype <> 'd'
+    SELECT t.*, layers.modifier, layers.arrays FROM layers JOIN pg_type t ON t.oid = layers.type
+    WHERE NOT (t.typtype = 'd' OR t.typcategory = 'A' AND layers.arrays = 0)
 ) base
-LEFT JOIN pg_type element ON base.typcategory = 'A' AND element.oid = base.typelem
 LEFT JOIN LATERAL (
     -- Columns that the index merely carries (INCLUDE) come behind those of the key.
     SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] AS columns
-    FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary
+    FROM pg_index i JOIN pg_class named ON named.oid = i.indexrelid
+    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid
+          AND (i.indisprimary OR i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+               AND NOT EXISTS (SELECT FROM pg_attribute part
+                               WHERE part.attrelid = c.oid AND NOT part.attnotnull
+                                     AND part.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])))
+          -- Tables that inherit from this one (those of a partitioned table do not count) have
+          -- keys of their own, which may be the same.
+          AND NOT (c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid))
+    ORDER BY i.indisprimary DESC, i.indnkeyatts, named.relname LIMIT 1
 ) key ON true
 ORDER BY wanted.number, a.attnum
 """
@@ -52,9 +69,23 @@ _RESERVED = {
     *("_doc_count", "_feature", "_field_names", "_id", "_ignored", "_ignored_source", "_index"),
     *("_index_mode", "_nested_path", "_primary_term", "_routing", "_seq_no", "_size", "_source"),
     *("_tier", "_tsid", "_type", "_version"),
+    "_pg_es",  # ours
 }
 
-CURSOR_TYPES = ("timestamptz", "timestamp")
+_TIMES = ("timestamptz", "timestamp")
+_WHOLE_NUMBERS = ("int2", "int4", "int8")
+
+# The leaves of a partitioned table, each with the condition that its rows meet.
+_LEAVES = """
+SELECT CASE WHEN leaf.relnamespace = root.relnamespace THEN '' ELSE n.nspname || '.' END
+           || leaf.relname,
+       coalesce(pg_get_partition_constraintdef(leaf.oid), 'true')
+FROM pg_class root JOIN pg_namespace r ON r.oid = root.relnamespace
+CROSS JOIN LATERAL pg_partition_tree(root.oid) tree
+JOIN pg_class leaf ON leaf.oid = tree.relid JOIN pg_namespace n ON n.oid = leaf.relnamespace
+WHERE r.nspname = %s AND root.relname = %s AND root.relkind = 'p' AND tree.isleaf
+ORDER BY 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +94,17 @@ class Column:
 
     name: str
     type: str
-    """`pg_type.typname`, of a domain's base type."""
+    """`pg_type.typname`, of a domain's base type; of an enum, composite or range that somebody made
+    with its schema."""
     array: bool
     declared: str
     """The type as a person writes it, for messages and the column schema."""
     not_null: bool
     comment: str | None
+    kind: str = "b"
+    """`pg_type.typtype` of `type`: `c` is a composite."""
+    modifier: int = -1
+    """What the type's brackets say, as `pg_attribute.atttypmod`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +119,27 @@ class Source:
     columns: tuple[Column, ...]
     """Those that become fields of the document."""
     key: tuple[Column, ...]
-    cursor: Column
+    cursor: Column | None
+    """None: changes are found by comparing both sides."""
     soft_delete: Column | None
     partition_column: Column | None
+    leaves: Mapping[str, str] = field(default_factory=dict[str, str])
+    """PostgreSQL's own partitions by name, with their conditions; of `native` partitions alone."""
+
+    @property
+    def whole_number_cursor(self) -> bool:
+        """Whether the cursor counts, and so has no clock."""
+        return self.cursor is not None and self.cursor.type in _WHOLE_NUMBERS
+
+    @property
+    def whole_number_key(self) -> bool:
+        """Whether the key is a single whole number, so that documents can be put in order by it."""
+        return len(self.key) == 1 and not self.key[0].array and self.key[0].type in _WHOLE_NUMBERS
+
+    @property
+    def content_hash(self) -> bool:
+        """Whether documents carry a hash of their content."""
+        return self.table.content_hash or self.cursor is None
 
 
 class _Row(NamedTuple):
@@ -96,6 +150,8 @@ class _Row(NamedTuple):
     table_comment: str | None
     name: str
     type: str
+    kind: str
+    modifier: int
     array: bool
     declared: str
     not_null: bool
@@ -114,7 +170,7 @@ def introspect(connection: Connection, tables: Sequence[Table]) -> dict[str, Sou
         try:
             if number not in rows:
                 raise SourceError(_missing(connection, table))
-            result[table.index] = _source(table, rows[number])
+            result[table.index] = _source(table, rows[number], _leaves(connection, table))
         except SourceError as error:
             result[table.index] = error
     return result
@@ -129,9 +185,30 @@ def _missing(connection: Connection, table: Table) -> str:
     )
 
 
-def _source(table: Table, rows: Sequence[_Row]) -> Source:
+def _leaves(connection: Connection, table: Table) -> dict[str, str]:
+    if not isinstance(table.partitions, NativePartitions):
+        return {}
+    leaves: dict[str, str] = dict(connection.execute(_LEAVES, [table.schema_name, table.name]).fetchall())
+    if not leaves:
+        raise SourceError(
+            f"{table.table}: has no partitions in PostgreSQL, which `by: native` takes. Leave "
+            "`partitions` out, or choose another kind."
+        )
+    return leaves
+
+
+def _source(table: Table, rows: Sequence[_Row], leaves: Mapping[str, str]) -> Source:
     columns = {
-        row.name: Column(row.name, row.type, row.array, row.declared, row.not_null, row.comment)
+        row.name: Column(
+            row.name,
+            row.type,
+            row.array,
+            row.declared,
+            row.not_null,
+            row.comment,
+            row.kind,
+            row.modifier,
+        )
         for row in rows
     }
 
@@ -143,20 +220,23 @@ def _source(table: Table, rows: Sequence[_Row]) -> Source:
             )
         return columns[name]
 
-    cursor = named(table.cursor.column, "cursor.column")
-    if cursor.array or cursor.type not in CURSOR_TYPES:
+    cursor = named(table.cursor.column, "cursor.column") if _has_cursor(table, columns) else None
+    if cursor is not None and (cursor.array or cursor.type not in _TIMES + _WHOLE_NUMBERS):
         raise SourceError(
             f"{table.table}: the cursor column {cursor.name!r} is of type {cursor.declared}. It "
             "has to be a timestamptz or timestamp that every INSERT and UPDATE sets to the current "
-            "time: name another under cursor.column."
+            "time, or, of rows that never change, a whole number that only grows: name another "
+            "under cursor.column, or set `capture: snapshot`."
         )
     soft_delete = table.cursor.soft_delete
     partitions = table.partitions
-    key = tuple(named(name, "key") for name in table.key or _primary_key(rows))
+    key = tuple(named(name, "key") for name in table.key or _natural_key(rows))
     if not key:
         raise SourceError(
-            f"{table.table}: has no primary key, so its rows cannot be told apart. "
-            "Name the columns that identify a row under `key` in the tables file."
+            f"{table.table}: has no primary key, nor a unique index on columns that are NOT NULL, "
+            "or has them for itself but not for the tables that inherit from it, so its rows "
+            "cannot be told apart. Name the columns that identify a row under `key` in the tables "
+            "file."
         )
     for place in ("include", "exclude", "fields"):
         for name in getattr(table, place):
@@ -172,13 +252,22 @@ def _source(table: Table, rows: Sequence[_Row]) -> Source:
         soft_delete=named(soft_delete, "cursor.soft_delete") if soft_delete else None,
         partition_column=(
             None
-            if partitions is None or isinstance(partitions, HashPartitions)
+            if partitions is None or isinstance(partitions, HashPartitions | NativePartitions)
             else named(partitions.column, "partitions.column")
         ),
+        leaves=leaves,
     )
 
 
-def _primary_key(rows: Iterable[_Row]) -> list[str]:
+def _has_cursor(table: Table, columns: Mapping[str, Column]) -> bool:
+    """A cursor that is named has to be there; the usual one is used where it is."""
+    if table.capture == "auto" and "column" not in table.cursor.model_fields_set:
+        usual = columns.get(table.cursor.column)
+        return usual is not None and not usual.array and usual.type in _TIMES
+    return table.capture != "snapshot"
+
+
+def _natural_key(rows: Iterable[_Row]) -> list[str]:
     in_key = [row for row in rows if row.key_position is not None]
     return [row.name for row in sorted(in_key, key=lambda row: row.key_position or 0)]
 
@@ -198,10 +287,18 @@ def _selected(
         if name not in table.exclude and (not table.include or name in table.include)
     )
     for column in selected:
-        if "." in column.name or not column.name.strip() or column.name in _RESERVED:
+        if not column.name.strip() or column.name in _RESERVED:
             raise SourceError(
-                f"{table.table}: the column {column.name!r} cannot be the name of a field: there a "
-                "dot means an object, and _id and its like mean Elasticsearch's own. List it under "
+                f"{table.table}: the column {column.name!r} cannot be the name of a field: it is "
+                "blank, or is one of Elasticsearch's names or of this pipeline's. List it under "
                 "`exclude`."
             )
+    dotted = [column.name for column in selected if "." in column.name]
+    nested = [name for name, given in table.fields.items() if given.get("type") == "nested"]
+    if dotted and nested:
+        raise SourceError(
+            f"{table.table}: the column {dotted[0]!r} has a dot in its name, and {nested[0]!r} is "
+            "`nested`: Elasticsearch cannot have both in one index. List one of them under "
+            "`exclude`, or give it another mapping."
+        )
     return selected

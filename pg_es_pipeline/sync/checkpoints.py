@@ -7,6 +7,7 @@ back.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -33,12 +34,26 @@ _MAPPINGS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The highest number of a whole-number cursor at some moment.
+
+    What begins after the moment draws higher ones; so once all that was open then has ended, all
+    numbers up to this one are settled.
+    """
+
+    moment: str
+    number: int
+
+
 @dataclass(slots=True)
 class FullPass:
     """A reading of the whole partition that has not come to its end."""
 
-    horizon: str
-    """The horizon when it began: what changed later is found by the cursor afterwards."""
+    limit: str
+    """Of the cursor, when it began: what is at or beyond it is found by the cursor afterwards."""
+    mark: Mark | None = None
+    """Of a whole-number cursor: what the limit may have become when the pass ends."""
     after: list[str] | None = None
     """The order columns of the last row that is in the index."""
 
@@ -61,10 +76,20 @@ class Checkpoint:
     full_pass: FullPass | None = None
     watermark: list[str] | None = None
     """One value: all rows with a lower cursor are in the index. More: all rows up to and with this
-    cursor and key are."""
+    cursor and key are. Without a cursor: the moment of the last comparison."""
     horizon: str | None = None
+    marks: list[Mark] = field(default_factory=list)
+    """Of a whole-number cursor, by moment: the last one that is settled, and those to come."""
+    origin: str | None = None
+    """The database that the rows were read from."""
+    unsure: bool = False
+    """Whether the database was found set back: documents may have lost their rows."""
+    activity: str | None = None
+    """Without a cursor: what PostgreSQL had counted before the last comparison."""
     version: int = 0
     window: Window | None = None
+    updated_at: str | None = field(default=None, compare=False)
+    """When it was written, by the clock of the machine that ran the load."""
     seq_no: int | None = field(default=None, compare=False)
     primary_term: int | None = field(default=None, compare=False)
 
@@ -147,6 +172,24 @@ class Checkpoints:
                 ) from None
         checkpoint.seq_no, checkpoint.primary_term = answer["_seq_no"], answer["_primary_term"]
 
+    def record_version(self, generation: Generation, version: int) -> None:
+        """Notes the highest version that a reconcile has written with."""
+        with speaking(f"recording the reconcile of {generation.name}"), suppress(ConflictError):
+            self._client.index(
+                index=INDEX,
+                id=f"{generation.uuid}:reconcile",
+                document={
+                    "kind": "reconcile",
+                    "index": generation.index,
+                    "generation": generation.name,
+                    "version": version,
+                    "updated_at": datetime.now(UTC).isoformat(),
+                },
+                version=version,
+                version_type="external_gte",
+                refresh=True,
+            )
+
     def record_in_step(self, moments: dict[str, str]) -> None:
         """Notes for each index the moment before which every committed change is in it."""
         if not moments:
@@ -162,6 +205,17 @@ class Checkpoints:
         if answer["errors"]:
             raise IndexRefused(f"{INDEX}: refused how fresh the indices are: {answer['items']}")
 
+    def in_step_at(self, indices: Iterable[str]) -> dict[str, str]:
+        """What `record_in_step` has noted last, by index."""
+        ids = [f"freshness:{index}" for index in indices]
+        with speaking("reading how fresh the indices are"):
+            try:
+                answer = self._client.mget(index=INDEX, ids=ids)
+            except NotFoundError:
+                return {}
+        found = [hit["_source"] for hit in answer["docs"] if hit.get("found")]
+        return {one["index"]: one["in_step_at"] for one in found}
+
 
 def _id(generation: Generation, partition: str) -> str:
     return f"{generation.uuid}:{partition}"
@@ -169,7 +223,7 @@ def _id(generation: Generation, partition: str) -> str:
 
 def _to_json(generation: Generation, checkpoint: Checkpoint) -> dict[str, Any]:
     stored = asdict(checkpoint)
-    del stored["seq_no"], stored["primary_term"]
+    del stored["seq_no"], stored["primary_term"], stored["updated_at"]
     return {
         "kind": "checkpoint",
         "index": generation.index,
@@ -184,11 +238,21 @@ def _from_json(hit: dict[str, Any]) -> Checkpoint:
     return Checkpoint(
         partition=stored["partition"],
         fingerprint=stored["fingerprint"],
-        full_pass=FullPass(**stored["full_pass"]) if stored["full_pass"] else None,
+        full_pass=_full_pass(stored["full_pass"]) if stored["full_pass"] else None,
         watermark=stored["watermark"],
         horizon=stored["horizon"],
+        marks=[Mark(**mark) for mark in stored["marks"]],
+        origin=stored["origin"],
+        unsure=stored["unsure"],
+        activity=stored["activity"],
         version=stored["version"],
         window=Window(**stored["window"]) if stored["window"] else None,
+        updated_at=stored["updated_at"],
         seq_no=hit["_seq_no"],
         primary_term=hit["_primary_term"],
     )
+
+
+def _full_pass(stored: dict[str, Any]) -> FullPass:
+    mark = stored["mark"]
+    return FullPass(stored["limit"], Mark(**mark) if mark else None, stored["after"])

@@ -6,16 +6,28 @@ of the table by its alias `t`.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
 from pg_es_pipeline.sync.catalog import Column, Source
+from pg_es_pipeline.sync.conversions import Conversion
 from pg_es_pipeline.sync.types import conversion
 
 META = "pg_es_pipeline"
 """The name of our part in an index's `_meta`."""
+
+FIELD = "_pg_es"
+"""Our own part of a document, where sides are compared by more than a whole-number key."""
+
+BUCKET, HASH = f"{FIELD}.bucket", f"{FIELD}.hash"
+"""Fields: a hash of the key, and one of the content."""
+
+BUCKETS = 1 << 31
+"""How many values the hash of a key has. A hash of the content has twice as many: few enough for
+Elasticsearch to sum up two million of them exactly."""
 
 MAX_ID_BYTES = 512
 """Elasticsearch's limit for an `_id`; a longer key goes by its SHA-256."""
@@ -30,6 +42,7 @@ class Document:
     def mappings(self) -> dict[str, Any]:
         """The index's mapping: every selected column explicitly, nothing dynamic."""
         table = self.source.table
+        fields = {column.name: mapping(self.source, column) for column in self.source.columns}
         return {
             "dynamic": False,
             "_meta": {
@@ -39,10 +52,35 @@ class Document:
                     "key": [column.name for column in self.source.key],
                 }
             },
-            "properties": {
-                column.name: mapping(self.source, column) for column in self.source.columns
-            },
+            # A dot in a column's name is a part of the name: `a.b` is a field of its own.
+            **({"subobjects": False} if any("." in name for name in fields) else {}),
+            "properties": fields | self._own_mapping(),
         }
+
+    def _own_mapping(self) -> dict[str, Any]:
+        if not has_bucket(self.source):
+            return {}
+        fields: dict[str, Any] = {"bucket": {"type": "integer"}}
+        if self.source.content_hash:
+            fields["hash"] = {"type": "long", "index": False}
+        return {FIELD: {"properties": fields}}
+
+    def lost(self) -> sql.Composable | None:
+        """The expression of how many of a row's values (a list is one) Elasticsearch cannot hold,
+        NULL if it can hold all; None if no type of the table has such values."""
+        lossy = [
+            (found.usual or found.holds, found.holds, field(column))
+            for column in self.source.columns
+            if (found := _conversion(self.source, column)).holds
+        ]
+        if not lossy:
+            return None
+        return sql.SQL("CASE WHEN ({}) IS FALSE THEN nullif({}, 0) END").format(
+            sql.SQL(" AND ").join(usual(value) for usual, _, value in lossy),
+            sql.SQL(" + ").join(
+                sql.SQL("({} IS FALSE)::int").format(holds(value)) for _, holds, value in lossy
+            ),
+        )
 
     def line(self, version: int) -> sql.Composed:
         """The expression of a row's action and document, each ended by a newline."""
@@ -50,21 +88,55 @@ class Document:
             identifier(self.source),
             sql.Literal(f',"version":{version},"version_type":"external_gte"}}}}'),
         )
-        index = sql.SQL("'{{\"index' || {} || {} || E'\\n'").format(head, self._json())
-        if self.source.soft_delete is None:
+        index = sql.SQL("'{{\"index' || {} || {} || E'\\n'").format(head, self.json())
+        if self.is_deleted is None:
             return sql.Composed([index])
         return sql.SQL("CASE WHEN {} THEN '{{\"delete' || {} ELSE {} END").format(
-            _is_deleted(self.source.soft_delete), head, index
+            self.is_deleted, head, index
         )
 
-    def _json(self) -> sql.Composed:
-        values = sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(
-                conversion(column).write(field(column)), sql.Identifier(column.name)
-            )
-            for column in self.source.columns
+    @property
+    def is_deleted(self) -> sql.Composed | None:
+        """The condition of a soft delete; None where the table knows none."""
+        column = self.source.soft_delete
+        if column is None:
+            return None
+        test = "{} IS TRUE" if column.type == "bool" and not column.array else "{} IS NOT NULL"
+        return sql.SQL(test).format(field(column))
+
+    def json(self) -> sql.Composed:
+        """The expression of a row's document."""
+        if not has_bucket(self.source):
+            return self._object()
+        own = sql.SQL("'{{\"bucket\":' || {}").format(bucket(self.source))
+        if self.source.content_hash:
+            own = sql.SQL("{} || ',\"hash\":' || {}").format(own, _HASH)
+        return sql.SQL("(SELECT left(j.content, -1) || {} || {} || '}}}}' FROM {} j)").format(
+            sql.Literal(f',"{FIELD}":'), own, self._content()
         )
-        return sql.SQL("(SELECT row_to_json(d.*)::text FROM (SELECT {}) d)").format(values)
+
+    def content_hash(self) -> sql.Composed:
+        """The expression of the hash of a row's document, as the document carries it."""
+        return sql.SQL("(SELECT {} FROM {} j)").format(_HASH, self._content())
+
+    def _content(self) -> sql.Composed:
+        # OFFSET 0 keeps PostgreSQL from building the document for each place that speaks of it.
+        return sql.SQL("(SELECT {} AS content OFFSET 0)").format(self._object())
+
+    def _object(self) -> sql.Composed:
+        found = [(_conversion(self.source, column), column) for column in self.source.columns]
+        careful = _object((column, one.write(field(column))) for one, column in found)
+        tests = [one.usual(field(column)) for one, column in found if one.usual]
+        if not tests:
+            return careful
+        # One test of a row costs less than a CASE for each value, and nearly every row passes.
+        plain = _object(
+            (column, field(column) if one.usual else one.write(field(column)))
+            for one, column in found
+        )
+        return sql.SQL("CASE WHEN ({}) IS NOT FALSE THEN {} ELSE {} END").format(
+            sql.SQL(" AND ").join(tests), plain, careful
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -73,9 +145,25 @@ class Document:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+def _object(values: Iterable[tuple[Column, sql.Composable]]) -> sql.Composed:
+    return sql.SQL("(SELECT row_to_json(d.*)::text FROM (SELECT {}) d)").format(
+        sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(value, sql.Identifier(column.name))
+            for column, value in values
+        )
+    )
+
+
+_HASH = sql.SQL('(hashtextextended(j.content COLLATE "C", 0) & 4294967295)')
+
+
 def mapping(source: Source, column: Column) -> dict[str, Any]:
     """A field's mapping: the one given in the tables file, else the one of the column's type."""
-    return source.table.fields.get(column.name) or conversion(column).mapping
+    return _conversion(source, column).mapping
+
+
+def _conversion(source: Source, column: Column) -> Conversion:
+    return conversion(column, source.table.fields.get(column.name))
 
 
 def field(column: Column) -> sql.Identifier:
@@ -92,13 +180,14 @@ def identifier(source: Source) -> sql.Composable:
     """The expression of a row's `_id`: its key as text, of several columns a JSON array.
 
     No two keys share one: the array keeps the borders between the columns. A key that cannot be an
-    `_id`, being longer than 512 bytes or empty, goes by its SHA-256.
+    `_id`, being longer than 512 bytes or empty, goes by its SHA-256, and so does one that looks
+    like that.
     """
     key = key_text(source)
-    if len(source.key) == 1 and source.key[0].type in _NEVER_LONG:
+    if len(source.key) == 1 and source.key[0].type in _NEVER_LONG and not source.key[0].array:
         return key
     return sql.SQL(
-        "CASE WHEN octet_length({0}) BETWEEN 1 AND {1} THEN {0} "
+        "CASE WHEN octet_length({0}) BETWEEN 1 AND {1} AND left({0}, 7) <> 'sha256:' THEN {0} "
         "ELSE 'sha256:' || encode(sha256(convert_to({0}, 'UTF8')), 'hex') END"
     ).format(key, sql.Literal(MAX_ID_BYTES))
 
@@ -116,9 +205,17 @@ def key_text(source: Source) -> sql.Composable:
     )
 
 
+def has_bucket(source: Source) -> bool:
+    """Whether documents carry the hash of their key: there is nothing else to put them in order by
+    that both sides agree on, or their content is compared."""
+    return source.content_hash or not source.whole_number_key
+
+
+def bucket(source: Source) -> sql.Composed:
+    """The expression of the hash of a row's key, below BUCKETS."""
+    return sql.SQL('(hashtextextended({} COLLATE "C", 0) & {})').format(
+        key_text(source), sql.Literal(BUCKETS - 1)
+    )
+
+
 _NEVER_LONG = {"int2", "int4", "int8", "uuid", "date", "timestamp", "timestamptz"}
-
-
-def _is_deleted(column: Column) -> sql.Composed:
-    test = "{} IS TRUE" if column.type == "bool" and not column.array else "{} IS NOT NULL"
-    return sql.SQL(test).format(field(column))

@@ -64,8 +64,13 @@ def reason(error: ApiError) -> str:
     """The server's own words, of the innermost cause."""
     body = error.body
     cause = body.get("error", body) if isinstance(body, dict) else body
-    while isinstance(cause, dict) and isinstance(cause.get("caused_by"), dict):
-        cause = cause["caused_by"]
+    while isinstance(cause, dict):
+        # Of a search, "all shards failed" comes with the reason of each of them.
+        shards = cause.get("failed_shards")
+        inner = shards[0].get("reason") if shards else cause.get("caused_by")
+        if not isinstance(inner, dict):
+            break
+        cause = inner
     if isinstance(cause, dict):
         return str(cause.get("reason") or cause.get("type") or cause)
     return str(cause or error)

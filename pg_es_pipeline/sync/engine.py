@@ -1,25 +1,28 @@
 """The engine's one entrance: what is stale, and bring this partition up to date."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Self
 
 from elasticsearch import Elasticsearch
 
-from pg_es_pipeline.errors import SourceError
+from pg_es_pipeline.errors import IndexRefused, SourceError
 from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings, PostgresSettings
 from pg_es_pipeline.sync import elastic, postgres
 from pg_es_pipeline.sync.catalog import Source, introspect
 from pg_es_pipeline.sync.checkpoints import INDEX, Checkpoint, Checkpoints
+from pg_es_pipeline.sync.compare import Level, one_partition, whole_table
 from pg_es_pipeline.sync.documents import Document
 from pg_es_pipeline.sync.indices import Generation, Indices
 from pg_es_pipeline.sync.load import Loader
-from pg_es_pipeline.sync.partition_load import Means, OnProgress, PartitionLoad
-from pg_es_pipeline.sync.partitions import keys
+from pg_es_pipeline.sync.means import Means
+from pg_es_pipeline.sync.partition_load import OnProgress, PartitionLoad
+from pg_es_pipeline.sync.partitions import current_keys, documents_of
+from pg_es_pipeline.sync.reconcile import Reconciliation, reconcile
 from pg_es_pipeline.sync.report import Report
-from pg_es_pipeline.sync.snapshot import horizon
+from pg_es_pipeline.sync.retry import Retry, retry
+from pg_es_pipeline.sync.snapshot import Present, horizon
 from pg_es_pipeline.sync.staleness import Stale, stale_partitions
 from pg_es_pipeline.sync.throttle import BatchSize, RateLimit
 from pg_es_pipeline.tables import Table
@@ -97,17 +100,27 @@ class Engine:
     def stale(self, source: Source) -> tuple[list[Stale], str]:
         """The partitions that need a run, and the moment before which all changes were seen."""
         document = Document(source)
-        partitions = keys(source.table.partitions, datetime.now(UTC))
         with postgres.speaking(f"looking for changes of {source.table.table}"):
+            partitions = current_keys(self.connection, source)
             moment = horizon(self.connection, source, None)
             generation = self._indices.find(document)
             if generation is None:
                 return [Stale(partition, None) for partition in partitions], moment
-            checkpoints = self._checkpoints.read(generation, partitions)
-            stale = stale_partitions(
-                self.connection, source, partitions, checkpoints, document.fingerprint
-            )
+            now = Present.of(self.connection)
+            checkpoints = {
+                partition: checkpoint
+                for partition, checkpoint in self._checkpoints.read(generation, partitions).items()
+                if checkpoint.fingerprint == document.fingerprint
+                and now.continues(checkpoint)
+                and not checkpoint.unsure
+            }
+            stale = stale_partitions(self.connection, source, partitions, checkpoints, now.clock)
         return stale, moment
+
+    def partitions(self, source: Source) -> list[str]:
+        """All partition keys of a table as it is now, in order."""
+        with postgres.speaking(f"looking up the partitions of {source.table.table}"):
+            return current_keys(self.connection, source)
 
     def record_in_step(self, moments: dict[str, str]) -> None:
         """Notes for each index the moment before which every committed change is in it."""
@@ -133,21 +146,102 @@ class Engine:
             checkpoint = self._checkpoints.read(generation, [partition]).get(partition)
             if checkpoint is None:
                 checkpoint = Checkpoint(partition, document.fingerprint)
-            elif full or checkpoint.fingerprint != document.fingerprint:
+            present = Present.of(self.connection)
+            if not present.continues(checkpoint):
+                full = checkpoint.unsure = True
+                checkpoint.horizon, checkpoint.marks = None, []
+            if full or checkpoint.fingerprint != document.fingerprint:
                 checkpoint.fingerprint = document.fingerprint
                 checkpoint.full_pass = checkpoint.watermark = checkpoint.window = None
-            means = Means(
-                connection=self.connection,
-                loader=self._loader,
-                checkpoints=self._checkpoints,
-                batch_size=self._batch_size,
-                rate_limit=RateLimit(self.client, INDEX, self._batching.rate_limit),
-            )
+            checkpoint.origin = present.origin or checkpoint.origin
             version = max(checkpoint.version, self._checkpoints.highest_version(generation))
-            load = PartitionLoad(means, document, generation, checkpoint, version, on_progress)
+            load = PartitionLoad(
+                self._means(), document, generation, checkpoint, version, on_progress
+            )
             report = load.run()
+            if checkpoint.unsure:
+                self._remove_orphans(document, generation, partition)
+                checkpoint.unsure = False
+                self._checkpoints.write(generation, checkpoint)
             self._unrefreshed.add(generation)
         return report
+
+    def reconcile(
+        self,
+        source: Source,
+        *,
+        partition: str | None = None,
+        level: Level | None = None,
+        sample: int = 0,
+        repair: bool = True,
+        max_deletes: float | None = None,
+    ) -> Reconciliation:
+        """Compares a table, or a partition of it, with its index, and repairs what differs.
+
+        What is compared is the content where documents carry a hash of it, else the keys, if not
+        `level` says otherwise; with `sample`, so many whole documents and rows drawn at random.
+        `max_deletes`, a share, is the table's own if not given. Raises DeletesRefused when more
+        would go.
+        """
+        document = Document(source)
+        what = f"comparing {source.table.table} with {source.table.index}"
+        with postgres.speaking(what), elastic.speaking(what):
+            self._checkpoints.prepare()
+            generation = self._indices.find(document)
+            if generation is None:
+                raise IndexRefused(
+                    f"{source.table.index}: there is no index yet. Load the table first."
+                )
+            if partition is None:
+                scope = whole_table(document, current_keys(self.connection, source))
+            else:
+                scope = one_partition(document, partition)
+            usual = Level.CONTENT if source.content_hash else Level.KEYS
+            result = reconcile(
+                self._means(),
+                generation,
+                document,
+                scope,
+                level or usual,
+                sample=sample,
+                repair=repair,
+                max_deletes=source.table.max_deletes if max_deletes is None else max_deletes,
+            )
+            self._indices.refresh(generation)
+        return result
+
+    def _remove_orphans(self, document: Document, generation: Generation, partition: str) -> None:
+        """Deletes the documents whose rows a database that was set back has no more."""
+        if documents_of(document.source, partition) is None:
+            scope = whole_table(document, current_keys(self.connection, document.source))
+        else:
+            scope = one_partition(document, partition)
+        share = document.source.table.max_deletes
+        reconcile(self._means(), generation, document, scope, Level.KEYS, max_deletes=share)
+
+    def retry(self, source: Source) -> Retry:
+        """Tries the index's dead letters again. Raises PipelineError."""
+        document = Document(source)
+        what = f"trying the dead letters of {source.table.index} again"
+        with postgres.speaking(what), elastic.speaking(what):
+            self._checkpoints.prepare()
+            if self._indices.find(document) is None:
+                return Retry(source.table.index)
+            generation = self._indices.ensure(document)
+            result = retry(self._means(), document, generation)
+            self._indices.refresh(generation)
+        return result
+
+    def _means(self) -> Means:
+        return Means(
+            connection=self.connection,
+            connect=partial(postgres.connect, self._postgres),
+            client=self.client,
+            loader=self._loader,
+            checkpoints=self._checkpoints,
+            batch_size=self._batch_size,
+            rate_limit=RateLimit(self.client, INDEX, self._batching.rate_limit),
+        )
 
     def refresh(self) -> None:
         """Makes everything that was loaded so far searchable."""

@@ -3,23 +3,53 @@
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
+import psycopg
 from psycopg import sql
 
 from pg_es_pipeline.errors import SourceError
 from pg_es_pipeline.sync.catalog import Column, Source
-from pg_es_pipeline.sync.documents import Document, field, relation
-from pg_es_pipeline.sync.postgres import Connection
+from pg_es_pipeline.sync.documents import Document, field, identifier, relation
+from pg_es_pipeline.sync.postgres import Connection, first_line
 
 _INT32 = struct.Struct("!i")
 _HEADER = 19  # bytes of COPY's binary header, which comes with the first row
 _END = b"\xff\xff"
+_NULL = _INT32.pack(-1)
 
 # Types whose comparison is PostgreSQL's own whatever the search path. Others are compared as text.
 _ORDERED = {
     *("int2", "int4", "int8", "numeric", "date", "timestamp", "timestamptz"),
     *("text", "varchar", "bpchar", "uuid"),
 }
+
+
+UNWRITABLE = (
+    psycopg.DataError,
+    psycopg.InternalError,
+    psycopg.errors.OutOfMemory,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.RaiseException,
+)
+"""PostgreSQL's errors that one row may cause: a value that a view's expression fails at, a document
+of more than 1 GB, a damaged page."""
+
+
+def unwritable(error: psycopg.Error) -> str:
+    """The reason why a row is refused that PostgreSQL failed at."""
+    return f"PostgreSQL cannot write the row: {first_line(error)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A row that was refused for good."""
+
+    id: str
+    """Of its document."""
+    reason: str
+    version: int
+    """Of the reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +63,13 @@ class Order:
 
     def after(self, position: Sequence[str]) -> sql.Composed:
         """The rows behind a position; one with fewer values than columns is itself included."""
+        return self._compared(">" if len(position) == len(self.columns) else ">=", position)
+
+    def at(self, position: Sequence[str]) -> sql.Composed:
+        """The row at a position."""
+        return self._compared("=", position)
+
+    def _compared(self, operator: str, position: Sequence[str]) -> sql.Composed:
         columns = self.columns[: len(position)]
         values = [
             sql.SQL("{}::{}").format(
@@ -43,7 +80,7 @@ class Order:
         ]
         return sql.SQL("({}) {} ({})").format(
             sql.SQL(", ").join(map(_comparable, columns)),
-            sql.SQL(">" if len(position) == len(self.columns) else ">="),
+            sql.SQL(operator),
             sql.SQL(", ").join(values),
         )
 
@@ -56,7 +93,10 @@ def full_order(source: Source) -> Order:
 
 def changes_order(source: Source) -> Order:
     """For reading what changed: along the cursor, ties split by key."""
-    return Order((source.cursor, *_without(source.key, source.cursor)))
+    assert source.cursor is not None
+    # One value is a limit, more are a row's position: where the cursor is the key, it comes twice.
+    rest = _without(source.key, source.cursor) or (source.cursor,)
+    return Order((source.cursor, *rest))
 
 
 def _without(columns: tuple[Column, ...], column: Column | None) -> tuple[Column, ...]:
@@ -80,6 +120,10 @@ class Batch:
     """The order columns of the last row."""
     settled: bool
     """Whether the last row's cursor lies below the horizon."""
+    lost: int = 0
+    """Values that Elasticsearch cannot hold, written as null."""
+    unwritable: list[Refusal] = dataclass_field(default_factory=list)
+    """Rows that PostgreSQL could not write."""
 
 
 def query(
@@ -91,20 +135,44 @@ def query(
     settled: sql.Composable,
     limit: int,
 ) -> sql.Composed:
-    """The COPY of one chunk: line, the order columns as text, and whether the row is settled."""
+    """The COPY of one chunk: line, the order columns as text, whether the row is settled, and how
+    many of its values are lost (NULL: none)."""
     expressions = order.expressions()
     position = [sql.SQL("{}::text").format(field(column)) for column in order.columns]
     return sql.SQL(
-        "COPY (SELECT {line}, {position}, {settled} FROM {relation} WHERE {where} "
+        "COPY (SELECT {line}, {position}, {settled}, {lost} FROM {relation} WHERE {where} "
         "ORDER BY {order} LIMIT {limit}) TO STDOUT (FORMAT binary)"
     ).format(
         line=document.line(version),
         position=sql.SQL(", ").join(position),
         settled=settled,
+        lost=document.lost() or sql.NULL,
         relation=relation(document.source),
         where=sql.SQL(" AND ").join(sql.SQL("({})").format(part) for part in where),
         order=sql.SQL(", ").join(expressions),
         limit=sql.Literal(limit),
+    )
+
+
+def next_row(
+    document: Document,
+    *,
+    order: Order,
+    where: Sequence[sql.Composable],
+    settled: sql.Composable,
+) -> sql.Composed:
+    """The first row without its document: `_id`, the order columns as text, whether it is settled."""
+    position = [sql.SQL("{}::text").format(field(column)) for column in order.columns]
+    return sql.SQL(
+        "SELECT {identifier}, {position}, {settled} FROM {relation} WHERE {where} "
+        "ORDER BY {order} LIMIT 1"
+    ).format(
+        identifier=identifier(document.source),
+        position=sql.SQL(", ").join(position),
+        settled=settled,
+        relation=relation(document.source),
+        where=sql.SQL(" AND ").join(sql.SQL("({})").format(part) for part in where),
+        order=sql.SQL(", ").join(order.expressions()),
     )
 
 
@@ -117,39 +185,47 @@ def batches(
 ) -> Iterator[Batch]:
     """Runs a chunk's COPY and cuts it into batches of at most `documents()` rows and `max_bytes`.
 
-    Raises SourceError for a row whose key is NULL.
+    Raises SourceError for a row whose key is NULL. What was read before an error of PostgreSQL is
+    yielded first.
     """
     lines: list[bytes] = []
-    size, limit, last = 0, documents(), b""
+    size, limit, last, lost = 0, documents(), b"", 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         skip = _HEADER
-        for data in copy:
-            row = bytes(data)[skip:]
-            skip = 0
-            if row[:2] == _END:
-                continue
-            (length,) = _INT32.unpack_from(row, 2)
-            if length < 0:
-                raise SourceError(
-                    f"{table}: a row's key is NULL, so that it cannot be told from others. Name "
-                    "columns that are never NULL under `key`, or correct the row."
-                )
-            lines.append(row[6 : 6 + length])
-            size += length
-            last = row
-            if len(lines) >= limit or size >= max_bytes:
-                yield _batch(lines, size, last)
-                lines, size, limit = [], 0, documents()
+        try:
+            for data in copy:
+                row = bytes(data)[skip:]
+                skip = 0
+                if row[:2] == _END:
+                    continue
+                (length,) = _INT32.unpack_from(row, 2)
+                if length < 0:
+                    raise SourceError(
+                        f"{table}: a row's key is NULL, so that it cannot be told from others. Name "
+                        "columns that are never NULL under `key`, or correct the row."
+                    )
+                lines.append(row[6 : 6 + length])
+                size += length
+                last = row
+                if not row.endswith(_NULL):
+                    lost += int.from_bytes(row[-4:])
+                if len(lines) >= limit or size >= max_bytes:
+                    yield _batch(lines, size, last, lost)
+                    lines, size, limit, lost = [], 0, documents(), 0
+        except UNWRITABLE:
+            if lines:
+                yield _batch(lines, size, last, lost)
+            raise
     if lines:
-        yield _batch(lines, size, last)
+        yield _batch(lines, size, last, lost)
 
 
-def _batch(lines: list[bytes], size: int, row: bytes) -> Batch:
+def _batch(lines: list[bytes], size: int, row: bytes, lost: int) -> Batch:
     values, at = [], 2
     for _ in range(int.from_bytes(row[:2])):
         (length,) = _INT32.unpack_from(row, at)
         at += 4
         values.append(row[at : at + length] if length >= 0 else b"")
         at += max(length, 0)
-    _line, *position, settled = values
-    return Batch(lines, size, [text.decode() for text in position], settled == b"\x01")
+    _line, *position, settled, _lost = values
+    return Batch(lines, size, [text.decode() for text in position], settled == b"\x01", lost)

@@ -12,6 +12,9 @@ from pg_es_pipeline.sync.elastic import reason, speaking
 GC_DELETES = "15m"
 """How long a deleted document's version is remembered: longer than any bulk request can be late."""
 
+USUAL_FIELDS = 1000
+"""How many fields Elasticsearch lets an index have without being asked."""
+
 SEARCH_IDLE_AFTER = "1s"
 """While nobody searches, Elasticsearch leaves out its refreshes, which cost a load a quarter of its
 speed: but by itself only after half a minute. A search meanwhile refreshes, and waits for that."""
@@ -111,6 +114,7 @@ class Indices:
                     aliases=aliases,
                     mappings=document.mappings(),
                     settings={
+                        **_room_for(document.mappings()["properties"]),
                         "index.gc_deletes": GC_DELETES,
                         "index.search.idle.after": SEARCH_IDLE_AFTER,
                     },
@@ -130,14 +134,30 @@ class Indices:
     def _extend(self, generation: Generation, document: Document) -> None:
         mappings = document.mappings()
         with speaking(f"reading the mapping of {generation.name}"):
-            present = self._client.indices.get_mapping(index=generation.name)[generation.name]
+            present = self._client.indices.get(
+                index=generation.name, features=["aliases", "mappings"]
+            )[generation.name]
+            if generation.write_alias not in present["aliases"]:
+                # Somebody has removed it; the index is ours all the same.
+                own = {"index": generation.name, "alias": generation.write_alias}
+                self._client.indices.update_aliases(actions=[{"add": {**own, "is_hidden": True}}])
         if all(
             present["mappings"].get("properties", {}).get(name) == wanted
             for name, wanted in mappings["properties"].items()
         ):
             return
+        names_have_dots = mappings.pop("subobjects", True) is False
+        if names_have_dots and present["mappings"].get("subobjects") is not False:
+            raise IndexRefused(
+                f"{generation.index}: a column has a dot in its name now, for which an index has to "
+                f"be made anew. Leave it out with `exclude`, or delete {generation.name}: the next "
+                "run loads the table afresh."
+            )
+        room = _room_for({**present["mappings"].get("properties", {}), **mappings["properties"]})
         with speaking(f"adding fields to {generation.name}"):
             try:
+                if room:
+                    self._client.indices.put_settings(index=generation.name, settings=room)
                 self._client.indices.put_mapping(index=generation.name, **_body(mappings))
             except BadRequestError as error:
                 raise IndexRefused(
@@ -146,6 +166,19 @@ class Indices:
                     f"mapping cannot change in place. Delete {generation.name}: the next run loads "
                     "the table afresh."
                 ) from None
+
+
+def _room_for(properties: dict[str, Any]) -> dict[str, int]:
+    """The setting that so many fields need."""
+    needed = _count(properties)
+    return {"index.mapping.total_fields.limit": needed} if needed > USUAL_FIELDS else {}
+
+
+def _count(properties: dict[str, Any]) -> int:
+    return sum(
+        1 + _count(field.get("properties", {})) + _count(field.get("fields", {}))
+        for field in properties.values()
+    )
 
 
 def _body(mappings: dict[str, Any]) -> dict[str, Any]:

@@ -2,41 +2,41 @@
 
 Requests go through the transport's node, past the client: its serializers would take every document
 and every answer apart.
+
+What may pass is sent again; what is about one row refuses that row; what is about the index, the
+credentials or the server fails the load.
 """
 
 import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from elastic_transport import ConnectionError as TransportConnectionError
-from elastic_transport import ConnectionTimeout, HttpHeaders
-from elasticsearch import Elasticsearch
+from elastic_transport import ConnectionTimeout, HttpHeaders, TransportError
+from elasticsearch import ApiError, Elasticsearch
 
 from pg_es_pipeline.errors import IndexRefused, ServerAway, SettingsError
 from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings
 from pg_es_pipeline.sync import elastic
-from pg_es_pipeline.sync.extract import Batch
+from pg_es_pipeline.sync.extract import Batch, Refusal
 from pg_es_pipeline.sync.indices import Generation
+from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES
 
 RETRY_SECONDS = 300.0
 """How long a request is tried again before the load gives up."""
 
+USUAL_REQUEST_LIMIT = 100 * 1024 * 1024
+"""Bytes: Elasticsearch's default for `http.max_content_length`, where the role may not ask."""
+
 # Positions map errors to rows, so that good items have to be in the answer too: by their status.
 _FILTER = "filter_path=errors,items.*.status,items.*.error"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A row that Elasticsearch refused for good."""
-
-    id: str
-    reason: str
 
 
 @dataclass(slots=True)
@@ -52,22 +52,40 @@ class Outcome:
     retries: int = 0
 
 
+class _Answer(NamedTuple):
+    """What to do after a request."""
+
+    again: list[bytes] = []  # noqa: RUF012
+    """Lines to send again a little later."""
+    why: str = ""
+    whole: bool = False
+    """Whether it was refused as a whole, for the sake of one line or because it is too large."""
+
+
 class Loader:
     """Bulk requests over `POOL_SIZE` connections."""
 
     def __init__(
         self, client: Elasticsearch, settings: ElasticsearchSettings, batching: BatchingSettings
     ) -> None:
+        self._client = client
         self._node = client.transport.node_pool.get()
         self._headers = HttpHeaders(elastic.authorization(settings))
         self._headers["content-type"] = "application/x-ndjson"
         self._headers["accept"] = "application/json"
         self._senders = ThreadPoolExecutor(batching.pool_size, thread_name_prefix="bulk")
+        self._request_bytes = 2 * MAX_REQUEST_BYTES
         self.connections = batching.pool_size
         self._stopped = threading.Event()
 
+    @cached_property
+    def _limit(self) -> int:
+        """Bytes of the largest request that every node takes."""
+        return _request_limit(self._client)
+
     def submit(self, generation: Generation, batch: Batch) -> "Future[Outcome]":
         """Sends a batch in the background."""
+        self._request_bytes = min(self._request_bytes, self._limit)
         return self._senders.submit(self._send, generation, batch)
 
     def stop(self) -> None:
@@ -80,79 +98,209 @@ class Loader:
         self._senders.shutdown(cancel_futures=True)
 
     def _send(self, generation: Generation, batch: Batch) -> Outcome:
-        outcome = Outcome(batch, deletes=sum(line.startswith(b'{"delete"') for line in batch.lines))
+        outcome = Outcome(
+            batch,
+            deletes=sum(line.startswith(b'{"delete"') for line in batch.lines),
+            refused=list(batch.unwritable),
+        )
         started = time.monotonic()
         waits = _waits(started + RETRY_SECONDS)
-        remaining = batch.lines
-        while remaining:
-            again, why = self._try(generation, remaining, outcome)
-            if again:
-                outcome.retries += 1
-                if (wait := next(waits, None)) is None or self._stopped.wait(wait):
-                    raise ServerAway(
-                        f"{generation.name}: Elasticsearch did not take {len(again)} documents "
-                        f"within {time.monotonic() - started:.0f} s ({why}). Nothing is lost: "
-                        "the next run goes on from the checkpoint."
-                    )
-            remaining = again
+        pending = self._requests(batch.lines, outcome)
+        while pending:
+            lines = pending.pop()
+            again, why, whole = self._try(generation, lines, outcome)
+            if whole:
+                self._narrow_down(lines, why, pending, outcome)
+                continue
+            if not again:
+                continue
+            outcome.retries += 1
+            if (wait := next(waits, None)) is None or self._stopped.wait(wait):
+                if _is_huge(again[0]) and not self._stopped.is_set() and self._server_answers():
+                    outcome.refused.append(_refusal(again[0], why))
+                    waits = _waits(time.monotonic() + RETRY_SECONDS)
+                    continue
+                left = len(again) + sum(map(len, pending))
+                raise ServerAway(
+                    f"{generation.name}: Elasticsearch did not take {left} documents within "
+                    f"{time.monotonic() - started:.0f} s ({why}).{_remedy(why)} Nothing is lost: "
+                    "the next run goes on from the checkpoint."
+                )
+            # Less at once, in case that it was too much.
+            pending += _halves(again)
         outcome.seconds = time.monotonic() - started
         return outcome
 
-    def _try(
-        self, generation: Generation, lines: list[bytes], outcome: Outcome
-    ) -> tuple[list[bytes], str]:
-        """Sends once; returns the lines to send again, and why."""
+    def _requests(self, lines: Sequence[bytes], outcome: Outcome) -> list[list[bytes]]:
+        """The lines in requests that the server takes; the first one to send comes last."""
+        requests: list[list[bytes]] = []
+        size = self._request_bytes
+        for line in lines:
+            if len(line) > self._limit:
+                reason = (
+                    f"its document has {len(line):,} bytes, and Elasticsearch takes no more than "
+                    f"{self._limit:,} (http.max_content_length, indexing_pressure.memory.limit)"
+                )
+                outcome.refused.append(_refusal(line, reason))
+                continue
+            size += len(line)
+            if size > self._request_bytes or _is_huge(line):
+                requests.append([])
+                size = len(line)
+            requests[-1].append(line)
+            if _is_huge(line):
+                size = self._request_bytes
+        return requests[::-1]
+
+    def _narrow_down(
+        self, lines: list[bytes], why: str, pending: list[list[bytes]], outcome: Outcome
+    ) -> None:
+        """Of a request that was refused as a whole: its halves, or the one row at fault."""
+        if len(lines) == 1:
+            outcome.refused.append(_refusal(lines[0], why))
+        else:
+            pending += _halves(lines)
+
+    def _server_answers(self) -> bool:
+        try:
+            self._client.cluster.health()
+        except ApiError as error:
+            return error.meta.status not in elastic.PASSING
+        except TransportError:
+            return False
+        return True
+
+    def _try(self, generation: Generation, lines: list[bytes], outcome: Outcome) -> _Answer:
+        """Sends once."""
+        body = b"".join(lines)
         try:
             answer = self._node.perform_request(
                 "POST",
                 f"/{quote(generation.write_alias, safe='')}/_bulk?require_alias=true&{_FILTER}",
-                body=b"".join(lines),
+                body=body,
                 headers=self._headers,
                 request_timeout=elastic.REQUEST_TIMEOUT,
             )
         except (TransportConnectionError, ConnectionTimeout) as error:
-            return lines, f"{type(error).__name__}: {error}"
-        status, body = answer.meta.status, answer.body
+            return _Answer(lines, f"{type(error).__name__}: {error}")
+        status, content = answer.meta.status, answer.body
+        if status == 200 and content.startswith(b'{"errors":false'):
+            return _Answer()
+        if status == 413:
+            if len(lines) > 1:
+                self._request_bytes = min(self._request_bytes, len(body) // 2)
+            return _Answer(
+                lines,
+                f"a request of {len(body):,} bytes is more than the server, or a proxy before it, "
+                "takes (status 413)",
+                whole=True,
+            )
+        parsed = _parsed(content)
+        if status == 200:
+            if parsed is None or len(parsed.get("items", ())) != len(lines):
+                return _Answer(lines, "an answer that is none to a bulk request")
+            return _sort_out(generation, lines, parsed["items"], outcome)
+        cause = (parsed or {}).get("error")
+        if not isinstance(cause, dict):
+            cause = {"reason": content[:300].decode(errors="replace")}
+        why = _words(cause)
         if status in elastic.PASSING:
-            return lines, f"status {status}"
+            return _Answer(lines, f"status {status}: {why}")
+        if status == 400:
+            return _Answer(lines, why, whole=True)
+        if cause.get("type") == "cluster_block_exception":
+            return _Answer(lines, why)
         if status in (401, 403):
-            raise SettingsError(
-                f"{generation.name}: Elasticsearch refuses to take documents from these "
-                f"credentials (status {status}). Check ES_USER and ES_PASSWORD or ES_API_KEY."
-            )
-        if status != 200:
-            raise IndexRefused(
-                f"{generation.name}: Elasticsearch refused a bulk request of {len(lines)} rows "
-                f"with status {status}: {body[:300].decode(errors='replace')}"
-            )
-        if body.startswith(b'{"errors":false'):
-            return [], ""
-        return _sort_out(generation, lines, json.loads(body)["items"], outcome)
+            raise _credentials_refused(generation, f"status {status}: {why}")
+        raise IndexRefused(
+            f"{generation.name}: Elasticsearch refused a bulk request of {len(lines)} rows "
+            f"with status {status}: {why}"
+        )
 
 
 def _sort_out(
     generation: Generation, lines: list[bytes], items: list[dict[str, Any]], outcome: Outcome
-) -> tuple[list[bytes], str]:
+) -> _Answer:
     """Items come in the order that they were sent in."""
-    again, why = [], ""
+    again: list[bytes] = []
+    why = ""
     for line, item in zip(lines, items, strict=True):
         [result] = item.values()
-        error = result.get("error")
+        error, status = result.get("error"), result["status"]
         if not error:
             continue
-        if result["status"] == 409:
+        kind, words = error["type"], _words(error)
+        if status == 409:
             outcome.superseded += 1
-        elif result["status"] in elastic.PASSING:
+        elif status in elastic.PASSING or kind == "cluster_block_exception":
             again.append(line)
-            why = _words(error)
-        elif error["type"] in ("index_not_found_exception", "index_closed_exception"):
+            why = words
+        elif kind == "index_closed_exception":
             raise IndexRefused(
-                f"{generation.name}: the index was deleted or closed while it was loaded. Run "
-                "again: what is missing is loaded afresh."
+                f"{generation.name}: the index is closed. Open it "
+                f"(POST /{generation.name}/_open), and run again."
             )
+        elif status == 404 or "no write index is defined" in words:
+            raise IndexRefused(
+                f"{generation.name}: the index was deleted or closed while it was loaded, or its "
+                f"alias {generation.write_alias} was changed ({words}). Run again: what is missing "
+                "is loaded afresh."
+            )
+        elif kind == "security_exception" or status in (401, 403):
+            raise _credentials_refused(generation, words)
+        elif status in (400, 413):
+            outcome.refused.append(_refusal(line, words))
         else:
-            outcome.refused.append(Refusal(_identifier(line), _words(error)))
-    return again, why
+            raise IndexRefused(
+                f"{generation.name}: Elasticsearch answered {status} for a row, which is not "
+                f"about the row: {words}"
+            )
+    return _Answer(again, why)
+
+
+def _credentials_refused(generation: Generation, words: str) -> SettingsError:
+    return SettingsError(
+        f"{generation.name}: Elasticsearch refuses to take documents from these credentials "
+        f"({words}). Check ES_USER and ES_PASSWORD or ES_API_KEY, and the role's privileges."
+    )
+
+
+def _request_limit(client: Elasticsearch) -> int:
+    """The least that a node says of how large a request may be."""
+    http, pressure = "http.max_content_length_in_bytes", "indexing_pressure.memory.limit_in_bytes"
+    try:
+        info = client.nodes.info(metric="http", filter_path=f"nodes.*.{http}")
+        stats = client.nodes.stats(metric="indexing_pressure", filter_path=f"nodes.*.{pressure}")
+    except ApiError:
+        return USUAL_REQUEST_LIMIT
+    limits = [
+        node["http"]["max_content_length_in_bytes"] for node in info.get("nodes", {}).values()
+    ]
+    # What a request takes in memory is somewhat more than its bytes.
+    limits += [
+        node["indexing_pressure"]["memory"]["limit_in_bytes"] * 9 // 10
+        for node in stats.get("nodes", {}).values()
+    ]
+    return min(limits, default=USUAL_REQUEST_LIMIT)
+
+
+def _is_huge(line: bytes) -> bool:
+    """Whether a row alone is a whole request, and may be too much whatever else the server does."""
+    return len(line) > MAX_REQUEST_BYTES
+
+
+def _halves(lines: list[bytes]) -> list[list[bytes]]:
+    """The second half comes first: what is last is sent next."""
+    middle = len(lines) // 2
+    return [half for half in (lines[middle:], lines[:middle]) if half]
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
 
 
 def _words(error: dict[str, Any]) -> str:
@@ -161,9 +309,24 @@ def _words(error: dict[str, Any]) -> str:
     return f"{error.get('reason') or error.get('type')}{inner}"
 
 
-def _identifier(line: bytes) -> str:
-    [action] = json.loads(line[: line.index(b"\n")]).values()
-    return str(action["_id"])
+def _remedy(why: str) -> str:
+    if "flood-stage" in why:
+        return " Free disk space on its nodes: the block goes away by itself."
+    if "blocked by" in why:
+        return " Take the block away (index.blocks.* or cluster.blocks.* in the settings)."
+    return ""
+
+
+def _refusal(line: bytes, reason: str) -> Refusal:
+    head = action(line)
+    return Refusal(str(head["_id"]), reason, head["version"])
+
+
+def action(line: bytes) -> dict[str, Any]:
+    """What a line says of its document: `_id` and version."""
+    # A database in SQL_ASCII may hold what is no UTF-8.
+    [head] = json.loads(line[: line.index(b"\n")].decode(errors="replace")).values()
+    return dict(head)
 
 
 def _waits(deadline: float) -> Iterator[float]:

@@ -18,24 +18,36 @@ from functools import partial
 
 from psycopg import sql
 
-from pg_es_pipeline.errors import RowsRefused
 from pg_es_pipeline.sync.checkpoints import Checkpoint, Checkpoints, FullPass
+from pg_es_pipeline.sync.compare import Level, one_partition
+from pg_es_pipeline.sync.dead_letters import DeadLetters
 from pg_es_pipeline.sync.documents import Document, field, relation
 from pg_es_pipeline.sync.extract import (
+    UNWRITABLE,
     Batch,
     Order,
+    Refusal,
     batches,
     changes_order,
     full_order,
+    next_row,
     query,
+    unwritable,
 )
 from pg_es_pipeline.sync.indices import Generation
-from pg_es_pipeline.sync.load import Loader, Outcome
+from pg_es_pipeline.sync.load import Outcome
+from pg_es_pipeline.sync.means import Means
 from pg_es_pipeline.sync.partitions import predicate
-from pg_es_pipeline.sync.postgres import Connection
 from pg_es_pipeline.sync.report import Report
-from pg_es_pipeline.sync.snapshot import as_cursor, horizon, lag_seconds, snapshot
-from pg_es_pipeline.sync.staleness import windows
+from pg_es_pipeline.sync.reconcile import Repair, comparing, deletes_allowed
+from pg_es_pipeline.sync.snapshot import (
+    Present,
+    lag_seconds,
+    limit,
+    limit_after_full_pass,
+    snapshot,
+)
+from pg_es_pipeline.sync.staleness import activity, windows
 from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES, BatchSize, RateLimit
 
 CHUNK_ROWS = 100_000
@@ -48,17 +60,6 @@ OnProgress = Callable[[Report], None]
 Acknowledged = Callable[[Batch], None]
 
 _EVERY_ROW = sql.SQL("true")
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a load works with; the loads of one run share it."""
-
-    connection: Connection
-    loader: Loader
-    checkpoints: Checkpoints
-    batch_size: BatchSize
-    rate_limit: RateLimit
 
 
 class PartitionLoad:
@@ -81,6 +82,7 @@ class PartitionLoad:
         self._where = predicate(document.source, checkpoint.partition)
         self._version = version
         self._on_progress = on_progress
+        self._dead_letters = DeadLetters(means.client, document.source.table, generation)
         self._under_way: deque[tuple[Future[Outcome], Acknowledged]] = deque()
         self._held = False
         self._saved = time.monotonic()
@@ -91,7 +93,10 @@ class PartitionLoad:
         try:
             if self._checkpoint.watermark is None:
                 self._full_pass()
-            self._changes_pass()
+            if self._source.cursor is None:
+                self._compare_pass()
+            else:
+                self._changes_pass()
         except BaseException as error:
             if not isinstance(error, Exception):  # an interrupt: do not try again for minutes
                 self._means.loader.stop()
@@ -107,7 +112,8 @@ class PartitionLoad:
         """Reads every row of the partition, from where an interrupted pass has left off."""
         checkpoint, order = self._checkpoint, full_order(self._source)
         if checkpoint.full_pass is None:
-            checkpoint.full_pass = FullPass(self._next_horizon())
+            begin = limit(self._means.connection, self._source, checkpoint)
+            checkpoint.full_pass = FullPass(begin, checkpoint.marks[-1] if checkpoint.marks else None)
         full_pass = checkpoint.full_pass
         self.report.full = True
         self.report.estimate = self._estimate(_EVERY_ROW)
@@ -122,7 +128,9 @@ class PartitionLoad:
                 more, last = self._send_chunk(order, after, _EVERY_ROW, acknowledged)
             after = last.position if last else after
         self._wait_for_all()
-        checkpoint.watermark, checkpoint.full_pass = [full_pass.horizon], None
+        limit(self._means.connection, self._source, checkpoint)
+        checkpoint.watermark = [limit_after_full_pass(self._source, checkpoint)]
+        checkpoint.full_pass = None
         self._save()
 
     def _changes_pass(self) -> None:
@@ -132,21 +140,22 @@ class PartitionLoad:
         first chunk that reached beyond its own: what commits late below is read again next time.
         """
         checkpoint, order = self._checkpoint, changes_order(self._source)
+        cursor = order.columns[0]
         assert checkpoint.watermark is not None
         after, beyond = checkpoint.watermark, False
         if not self.report.full:
             self.report.estimate = self._estimate(order.after(after))
         checkpoint.window = None
         while True:
-            limit = self._next_horizon()
+            settled = limit(self._means.connection, self._source, checkpoint)
             below = sql.SQL("{} < {}::{}").format(
-                field(self._source.cursor), sql.Literal(limit), sql.SQL(self._source.cursor.type)
+                field(cursor), sql.Literal(settled), sql.SQL(cursor.type)
             )
             with snapshot(self._means.connection, self._version) as self._version:
-                more, last = self._send_chunk(order, after, below, partial(self._advance, limit))
+                more, last = self._send_chunk(order, after, below, partial(self._advance, settled))
                 if not more and not beyond:
                     [window] = windows(
-                        self._means.connection, self._source, {checkpoint.partition: [limit]}
+                        self._means.connection, self._source, {checkpoint.partition: [settled]}
                     ).values()
             if not more:
                 break
@@ -155,20 +164,39 @@ class PartitionLoad:
                 beyond = beyond or not last.settled
         self._wait_for_all()
         if not beyond:
-            checkpoint.watermark, checkpoint.window = [limit], window
+            checkpoint.watermark, checkpoint.window = [settled], window
         self._save()
 
-    def _advance(self, limit: str, batch: Batch) -> None:
+    def _compare_pass(self) -> None:
+        """Without a cursor: finds what has changed by comparing both sides, and writes that."""
+        means, checkpoint = self._means, self._checkpoint
+        # What happens from here on is for the next comparison to see.
+        moment = Present.of(means.connection).clock
+        counted = activity(means.connection, self._source)
+        scope = one_partition(self._document, checkpoint.partition)
+        with comparing(means, self._generation, self._document, scope, Level.CONTENT) as comparison:
+            repair = Repair(
+                means,
+                self._generation,
+                self._document,
+                version=self._version,
+                may_delete=deletes_allowed(
+                    self._source.table.max_deletes, comparison.count_documents()
+                ),
+                take=self._take,
+            )
+            for found in comparison.differences():
+                self.report.estimate += found.count
+                repair.write(found.ids)
+                self._version = repair.version
+        checkpoint.watermark, checkpoint.activity = [moment], counted
+        self._save()
+
+    def _advance(self, settled: str, batch: Batch) -> None:
         if self._held:
             return
         self._held = not batch.settled
-        self._checkpoint.watermark = [limit] if self._held else batch.position
-
-    def _next_horizon(self) -> str:
-        """The horizon as a value of the cursor column; it is taken before a snapshot."""
-        connection, checkpoint = self._means.connection, self._checkpoint
-        checkpoint.horizon = horizon(connection, self._source, checkpoint.horizon)
-        return as_cursor(connection, self._source, checkpoint.horizon)
+        self._checkpoint.watermark = [settled] if self._held else batch.position
 
     def _send_chunk(
         self,
@@ -190,17 +218,56 @@ class PartitionLoad:
         )
         rows, last = 0, None
         size = self._means.batch_size
-        for batch in batches(
-            self._means.connection,
-            statement,
-            self._source.table.table,
-            lambda: size.documents,
-            MAX_REQUEST_BYTES,
-        ):
-            self._send(batch, acknowledged)
-            rows += len(batch.lines)
-            last = batch
+        try:
+            for batch in batches(
+                self._means.connection,
+                statement,
+                self._source.table.table,
+                lambda: size.documents,
+                MAX_REQUEST_BYTES,
+            ):
+                self._send(batch, acknowledged)
+                rows += len(batch.lines)
+                last = batch
+        except UNWRITABLE:
+            found = self._suspect(order, last.position if last else after, settled)
+            if found is None:
+                raise
+            self._send(found, acknowledged)
+            return True, found
         return rows == limit, last
+
+    def _suspect(
+        self, order: Order, after: Sequence[str] | None, settled: sql.Composable
+    ) -> Batch | None:
+        """The row behind a position by itself, or why PostgreSQL cannot write it; None if there is
+        none. Takes a snapshot of its own: the error has ended the chunk's."""
+        connection = self._means.connection
+        connection.rollback()
+        behind = [self._where] if after is None else [self._where, order.after(after)]
+        with snapshot(connection, self._version) as self._version:
+            row = connection.execute(
+                next_row(self._document, order=order, where=behind, settled=settled)
+            ).fetchone()
+            if row is None:
+                return None
+            key, *position, is_settled = row
+            alone = query(
+                self._document,
+                version=self._version,
+                order=order,
+                where=[self._where, order.at(position)],
+                settled=settled,
+                limit=1,
+            )
+            try:
+                [batch] = batches(
+                    connection, alone, self._source.table.table, lambda: 1, MAX_REQUEST_BYTES
+                )
+            except UNWRITABLE as error:
+                refusal = Refusal(key, unwritable(error), self._version)
+                return Batch([], 0, position, is_settled, unwritable=[refusal])
+            return batch
 
     def _chunk_rows(self) -> int:
         rate = self._means.rate_limit.documents_per_second
@@ -221,19 +288,21 @@ class PartitionLoad:
             self._settle_oldest()
 
     def _settle_oldest(self) -> None:
-        """Takes the oldest batch's outcome into the books. Raises RowsRefused."""
         future, acknowledged = self._under_way[0]
         outcome = future.result()
-        if outcome.refused:
-            raise RowsRefused(_refusals(self._source.table.table, outcome))
+        self._take(outcome)
         self._under_way.popleft()
         acknowledged(outcome.batch)
+        if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            self._save()
+
+    def _take(self, outcome: Outcome) -> None:
+        """Takes what became of a batch into the books. Raises RowsRefused."""
+        self._dead_letters.settle(outcome, self._checkpoint.partition)
         self._means.batch_size.done(outcome.seconds, outcome.retries)
         self.report.add(outcome)
         self.report.batch_size = self._means.batch_size.documents
         self._on_progress(self.report)
-        if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
-            self._save()
 
     def _save(self) -> None:
         self._checkpoint.version = max(self._checkpoint.version, self._version)
@@ -257,13 +326,3 @@ class PartitionLoad:
             )
         ).fetchone()
         return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
-
-
-def _refusals(table: str, outcome: Outcome) -> str:
-    shown = "; ".join(f"{one.id}: {one.reason}" for one in outcome.refused[:5])
-    more = len(outcome.refused) - 5
-    return (
-        f"{table}: Elasticsearch refused {len(outcome.refused)} rows of a batch for good: {shown}"
-        f"{f' and {more} more' if more > 0 else ''}. Correct the rows, leave the column out with "
-        "`exclude`, or give it another mapping under `fields`. The checkpoint stays before them."
-    )

@@ -29,6 +29,19 @@ _PINNED = {
     "xmlbinary": "base64",
 }
 
+# What a role or a database sets for people's sessions must not end a load in its middle. Ours are
+# bounded all the same: a chunk, the wait for a lock, a client that went away.
+_BOUNDS = {
+    "statement_timeout": "6h",
+    "lock_timeout": "60s",
+    "idle_in_transaction_session_timeout": "10min",
+    "transaction_timeout": "0",
+    "default_transaction_isolation": "read committed",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+
 
 def connect(settings: PostgresSettings) -> Connection:
     """Opens an autocommit connection in UTC with every setting that shapes text pinned.
@@ -53,13 +66,15 @@ def connect(settings: PostgresSettings) -> Connection:
     except psycopg.OperationalError as error:
         raise ServerAway(
             f"PostgreSQL at {settings.host}:{settings.port} (database {settings.database}, "
-            f"user {settings.user}) cannot be reached: {_first_line(error)}. "
+            f"user {settings.user}) cannot be reached: {first_line(error)}. "
             "Check PG_HOST, PG_PORT, PG_DATABASE, PG_USER, PG_PASSWORD and PG_SSLMODE."
         ) from None
-    pinned = {**_PINNED, "TimeZone": "UTC"}
+    pinned = {**_PINNED, **_BOUNDS, "TimeZone": "UTC"}
     connection.execute(
         "SELECT set_config(name, value, false) "
-        "FROM unnest(%s::text[], %s::text[]) AS s (name, value)",
+        "FROM unnest(%s::text[], %s::text[]) AS s (name, value) "
+        # transaction_timeout is there from PostgreSQL 17 on.
+        "WHERE current_setting(name, true) IS NOT NULL",
         [list(pinned), list(pinned.values())],
     )
     return connection
@@ -72,13 +87,14 @@ def speaking(what: str) -> Iterator[None]:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise SourceError(
-            f"{what}: {_first_line(error)}. GRANT SELECT on it to the role in PG_USER."
+            f"{what}: {first_line(error)}. GRANT SELECT on it to the role in PG_USER."
         ) from None
     except psycopg.OperationalError as error:
-        raise ServerAway(f"{what}: PostgreSQL failed: {_first_line(error)}.") from None
+        raise ServerAway(f"{what}: PostgreSQL failed: {first_line(error)}.") from None
     except psycopg.Error as error:
-        raise SourceError(f"{what}: PostgreSQL refused: {_first_line(error)}.") from None
+        raise SourceError(f"{what}: PostgreSQL refused: {first_line(error)}.") from None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, without where in the statement."""
     return str(error).strip().splitlines()[0].rstrip(".")

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from pg_es_pipeline.sync.extract import Refusal
 from pg_es_pipeline.sync.load import Outcome
 
 SAMPLE = 3
@@ -24,6 +25,8 @@ class Report:
     deletes: int = 0
     superseded: int = 0
     """Rows for which the index had something newer already."""
+    lost: int = 0
+    """Values that Elasticsearch cannot hold, written as null."""
     size: int = 0
     """Bytes of the bulk requests."""
     estimate: int = 0
@@ -41,6 +44,12 @@ class Report:
     lag_seconds: float | None = None
     """How far the horizon lies behind the clock at the end."""
     sample: list[dict[str, Any]] = field(default_factory=list)
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    """By `_id`: rows that were refused for good, and are not among `rows`."""
+
+    @property
+    def dead_letters(self) -> int:
+        return len(self.refused)
 
     @property
     def seconds(self) -> float:
@@ -64,8 +73,10 @@ class Report:
     def add(self, outcome: Outcome) -> None:
         """Counts an acknowledged batch."""
         batch = outcome.batch
-        self.rows += len(batch.lines)
+        self.rows += len(batch.lines) + len(batch.unwritable) - len(outcome.refused)
+        self.refused.update((one.id, one) for one in outcome.refused)
         self.size += batch.size
+        self.lost += batch.lost
         self.deletes += outcome.deletes
         self.superseded += outcome.superseded
         self.batches += 1

@@ -2,8 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 
-from pg_es_pipeline.sync.catalog import Source
+import psycopg
+from psycopg import sql
+
+from pg_es_pipeline.sync.catalog import Column, Source
+from pg_es_pipeline.sync.checkpoints import Checkpoint, Mark
+from pg_es_pipeline.sync.documents import field, relation
 from pg_es_pipeline.sync.postgres import APPLICATION_NAME, Connection
 
 MARGIN_SECONDS = 2
@@ -37,6 +44,15 @@ WITH seen AS (
 SELECT greatest(horizon, %(floor)s::timestamptz)::text FROM safe
 """
 
+_LOWEST = {"int2": -(1 << 15), "int4": -(1 << 31), "int8": -(1 << 63)}
+
+_ORIGIN = """
+SELECT system_identifier || ':' || timeline_id || ':'
+       || (SELECT oid FROM pg_database WHERE datname = current_database()),
+       clock_timestamp()::text
+FROM pg_control_system(), pg_control_checkpoint()
+"""
+
 _TO_LOCAL = """
 SELECT (%s::timestamptz AT TIME ZONE
         (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'))::text
@@ -66,13 +82,102 @@ def lag_seconds(connection: Connection, moment: str) -> float:
     return float(row[0])
 
 
-def as_cursor(connection: Connection, source: Source, moment: str) -> str:
-    """A moment as a value of the cursor column: without a time zone it is in the role's own."""
-    if source.cursor.type == "timestamptz":
-        return moment
-    row = connection.execute(_TO_LOCAL, [moment]).fetchone()
+def limit(connection: Connection, source: Source, checkpoint: Checkpoint) -> str:
+    """The cursor's value below which everything is visible to a snapshot that is taken from now on.
+
+    Moves the checkpoint's horizon on, and its marks. Without a cursor it is the horizon itself.
+    """
+    cursor = source.cursor
+    if source.whole_number_cursor:
+        _set_mark(connection, source, checkpoint)
+    checkpoint.horizon = horizon(connection, source, checkpoint.horizon)
+    if cursor is None or cursor.type == "timestamptz":
+        return checkpoint.horizon
+    if source.whole_number_cursor:
+        return _settled_number(source, checkpoint)
+    row = connection.execute(_TO_LOCAL, [checkpoint.horizon]).fetchone()
     assert row is not None
     return str(row[0])
+
+
+def limit_after_full_pass(source: Source, checkpoint: Checkpoint) -> str:
+    """The limit that held when the full pass began; the checkpoint's horizon is a new one."""
+    full_pass = checkpoint.full_pass
+    assert full_pass is not None
+    if full_pass.mark and _is_settled(full_pass.mark, checkpoint):
+        return _limit_of(source, full_pass.mark)
+    return full_pass.limit
+
+
+def _set_mark(connection: Connection, source: Source, checkpoint: Checkpoint) -> None:
+    # The highest number is read before the moment: whoever begins after the moment draws a higher.
+    row = connection.execute(
+        sql.SQL(
+            "WITH seen AS MATERIALIZED (SELECT max({}) AS number FROM {}) "
+            "SELECT number, clock_timestamp()::text FROM seen"
+        ).format(field(_cursor(source)), relation(source))
+    ).fetchone()
+    assert row is not None
+    number, moment = row
+    if number is not None and (not checkpoint.marks or checkpoint.marks[-1].number < number):
+        checkpoint.marks.append(Mark(moment, number))
+
+
+def _settled_number(source: Source, checkpoint: Checkpoint) -> str:
+    marks = checkpoint.marks
+    while len(marks) > 1 and _is_settled(marks[1], checkpoint):
+        del marks[0]
+    if marks and _is_settled(marks[0], checkpoint):
+        return _limit_of(source, marks[0])
+    return str(_LOWEST[_cursor(source).type])
+
+
+def _is_settled(mark: Mark, checkpoint: Checkpoint) -> bool:
+    assert checkpoint.horizon is not None
+    return is_before(mark.moment, checkpoint.horizon)
+
+
+def _limit_of(source: Source, mark: Mark) -> str:
+    lowest = _LOWEST[_cursor(source).type]
+    return str(min(max(mark.number + 1 - source.table.cursor.lookback_ids, lowest), ~lowest))
+
+
+def _cursor(source: Source) -> Column:
+    assert source.cursor is not None
+    return source.cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Which database this is, and what time it is there."""
+
+    origin: str | None
+    """Changes when a backup is restored or a standby takes over; None where the role may not ask."""
+    clock: str
+
+    @classmethod
+    def of(cls, connection: Connection) -> "Present":
+        """The database behind a connection."""
+        try:
+            row = connection.execute(_ORIGIN).fetchone()
+        except psycopg.errors.InsufficientPrivilege:
+            row = connection.execute("SELECT NULL, clock_timestamp()::text").fetchone()
+        assert row is not None
+        return cls(*row)
+
+    def continues(self, checkpoint: Checkpoint) -> bool:
+        """Whether this is the database that the checkpoint speaks of, not set back since.
+
+        If not, rows may have become older again, or be gone, and no cursor can see that.
+        """
+        if None not in (self.origin, checkpoint.origin) and self.origin != checkpoint.origin:
+            return False
+        return checkpoint.horizon is None or is_before(checkpoint.horizon, self.clock)
+
+
+def is_before(moment: str, other: str) -> bool:
+    """Compares two moments that are texts of PostgreSQL's."""
+    return datetime.fromisoformat(moment) <= datetime.fromisoformat(other)
 
 
 @contextmanager

@@ -91,7 +91,8 @@ def partitions_and_now(draw: st.DrawFn) -> tuple[TimePartitions, datetime]:
 
 def keys_in_dagster(partitions: Any, now: datetime) -> list[str]:
     with freeze_time(now):
-        return list(partitions_definition(partitions).get_partition_keys())
+        table = Table(table="public.t", partitions=partitions)
+        return list(partitions_definition(table).get_partition_keys())
 
 
 @given(partitions_and_now())

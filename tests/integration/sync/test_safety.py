@@ -168,10 +168,12 @@ def test_an_index_deleted_in_mid_load_is_not_made_anew_without_a_mapping(orders:
 
 
 def test_a_refused_row_is_named_and_nothing_behind_it_counts_as_loaded(orders: Orders) -> None:
-    orders.table = orders.table.model_copy(update={"fields": {"note": {"type": "integer"}}})
+    orders.table = orders.table.model_copy(
+        update={"fields": {"note": {"type": "integer"}}, "max_dead_letters": 0}
+    )
     orders.insert(range(1, 4), note="12")
     orders.insert(range(4, 5), note="twelve")
-    with pytest.raises(RowsRefused, match=r"refused 1 rows.*4: .*note.*`exclude`"):
+    with pytest.raises(RowsRefused, match=r"1 rows .* refused for good: 4: .*note.*`exclude`"):
         orders.sync()
     assert orders.stale() == {"all": None}
     orders.pg.execute("UPDATE orders SET note = '13' WHERE id = 4")

@@ -1,0 +1,1 @@
+"""The commands of `pg-es`, one module each. `cli.py` registers them."""

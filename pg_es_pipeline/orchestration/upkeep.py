@@ -1,0 +1,148 @@
+"""Jobs beside the loads: `reconcile_all` compares both sides, `retry_dead_letters` tries again."""
+
+from collections.abc import Callable, Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from pg_es_pipeline.errors import PipelineError
+from pg_es_pipeline.orchestration.loading import failing_clearly
+from pg_es_pipeline.orchestration.names import POOL, index_key
+from pg_es_pipeline.orchestration.resources import (
+    BatchingResource,
+    ElasticsearchResource,
+    PostgresResource,
+    engine,
+)
+from pg_es_pipeline.sync.catalog import Source
+from pg_es_pipeline.sync.engine import Engine
+from pg_es_pipeline.tables import Table
+
+RECONCILE_ALL = "reconcile_all"
+RETRY_DEAD_LETTERS = "retry_dead_letters"
+
+
+class ReconcileConfig(dg.Config):
+    """What `reconcile_all` compares, and what it may do."""
+
+    indices: list[str] = Field(default=[], description="Of these indices alone; all if empty.")
+    repair: bool = Field(default=True, description="Write the rows anew that differ.")
+
+
+def reconcile_job(tables: Sequence[Table]) -> dg.JobDefinition:
+    """A job that compares these tables with their indices, and repairs what differs."""
+    description = "Compares every table with its index, and repairs what differs."
+
+    @dg.op(name=f"{RECONCILE_ALL}_op", pool=POOL, description=description)
+    def reconcile(
+        context: dg.OpExecutionContext,
+        config: ReconcileConfig,
+        postgres: PostgresResource,
+        elasticsearch: ElasticsearchResource,
+        batching: BatchingResource,
+    ) -> None:
+        wanted = [one for one in tables if not config.indices or one.index in config.indices]
+        with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
+
+            def one(source: Source) -> None:
+                _reconcile(context, running, source, repair=config.repair)
+
+            _each(context, running, wanted, one)
+
+    return _job(RECONCILE_ALL, description, reconcile)
+
+
+def reconcile_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """Every night; it has to be switched on."""
+    return dg.ScheduleDefinition(
+        name=f"{RECONCILE_ALL}_nightly",
+        job=job,
+        cron_schedule="30 2 * * *",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Finds, once a night, what no cursor can see.",
+    )
+
+
+def retry_job(tables: Sequence[Table]) -> dg.JobDefinition:
+    """A job that tries the dead letters of these tables again."""
+    description = "Tries the rows again that were refused."
+
+    @dg.op(name=f"{RETRY_DEAD_LETTERS}_op", pool=POOL, description=description)
+    def retry(
+        context: dg.OpExecutionContext,
+        postgres: PostgresResource,
+        elasticsearch: ElasticsearchResource,
+        batching: BatchingResource,
+    ) -> None:
+        with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
+
+            def one(source: Source) -> None:
+                found = running.retry(source)
+                log = context.log.warning if found.remaining else context.log.info
+                log(
+                    f"{source.table.index}: {found.tried:,} dead letters tried again, "
+                    f"{found.loaded:,} loaded, {found.deleted:,} of rows that are no more, "
+                    f"{len(found.remaining):,} remain"
+                )
+
+            _each(context, running, tables, one)
+
+    return _job(RETRY_DEAD_LETTERS, description, retry)
+
+
+def _reconcile(
+    context: dg.OpExecutionContext, running: Engine, source: Source, *, repair: bool
+) -> None:
+    found = running.reconcile(source, repair=repair)
+    log = context.log.warning if found.differences else context.log.info
+    log(
+        f"{found.index}: {found.rows:,} rows and {found.documents:,} documents compared by "
+        f"{found.level} in {found.seconds:.1f} s: {found.missing:,} missing, {found.extra:,} "
+        f"extra, {found.changed:,} changed; {found.written:,} written, {found.deleted:,} deleted"
+    )
+    context.log_event(
+        dg.AssetObservation(
+            index_key(source.table),
+            metadata={
+                "compared": found.level.value,
+                "rows": found.rows,
+                "documents": found.documents,
+                "missing": found.missing,
+                "extra": found.extra,
+                "changed": found.changed,
+                "written": found.written,
+                "deleted": found.deleted,
+                "seconds": round(found.seconds, 3),
+            },
+        )
+    )
+
+
+def _each(
+    context: dg.OpExecutionContext,
+    running: Engine,
+    tables: Sequence[Table],
+    work: Callable[[Source], None],
+) -> None:
+    """Works on table after table; one that fails does not stop the others, but fails the step."""
+    failures: list[PipelineError] = []
+    sources = running.sources(tables)
+    for table in tables:
+        source = sources[table.index]
+        try:
+            if isinstance(source, PipelineError):
+                raise source
+            work(source)
+        except PipelineError as error:
+            context.log.error(str(error))  # noqa: TRY400 - the message says it all
+            failures.append(error)
+    if failures:
+        raise dg.Failure("\n".join(map(str, failures)), allow_retries=False)
+
+
+def _job(name: str, description: str, op: dg.OpDefinition) -> dg.JobDefinition:
+    @dg.job(name=name, description=description, executor_def=dg.in_process_executor)
+    def job() -> None:
+        op()
+
+    return job
