@@ -227,6 +227,14 @@ class Table(_Model):
             raise ValueError(f"Elasticsearch allows no index named {value!r}: {problem}")
         return value
 
+    @field_validator("key", "include", "exclude")
+    @classmethod
+    def _columns_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for column in value:
+            if value.count(column) > 1:
+                raise ValueError(f"the column {column!r} is listed twice")
+        return value
+
     @model_validator(mode="after")
     def _either_include_or_exclude(self) -> Self:
         if self.include and self.exclude:
@@ -302,6 +310,20 @@ def index_name_problem(name: str) -> str | None:
     return None
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"line {key.start_mark.line + 1}: the key {key.value!r} is given twice"
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_tables(path: Path) -> Tables:
     """Reads the tables file. Raises TablesError naming the file, the table and the key."""
     try:
@@ -315,7 +337,7 @@ def read_tables(path: Path) -> Tables:
     except (OSError, UnicodeDecodeError) as error:
         raise TablesError(f"{path}: cannot be read: {error}") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2013-02-30
         raise TablesError(f"{path}: is no YAML: {error}") from None
     if not isinstance(data, dict):

@@ -153,7 +153,7 @@ class Comparison:
             size=count,
             source=False,
         )["hits"]["hits"]
-        ids = [hit["_id"] for hit in drawn] + self._random_rows(count)
+        ids = list(dict.fromkeys([hit["_id"] for hit in drawn] + self._random_rows(count)))
         self.rows = self.documents = len(ids)
         for start in range(0, len(ids), DOCUMENTS_AT_ONCE):
             yield self._compare(ids[start : start + DOCUMENTS_AT_ONCE])
@@ -183,12 +183,7 @@ class Comparison:
 
     def confirm(self, found: Differences) -> Differences:
         """The differences that are still there: a row may have changed between the two readings."""
-        now = self._compare(found.ids)
-        return Differences(
-            missing=_both(now.missing, found.ids),
-            extra=_both(now.extra, found.ids),
-            changed=_both(now.changed, found.changed),
-        )
+        return self._compare(found.ids)
 
     def _compare(self, ids: list[str]) -> Differences:
         """Compares these documents with their rows as both are now."""
@@ -410,9 +405,12 @@ class Comparison:
             size=self._at_once,
             source=False,
         )
-        if hits := answer["hits"]["hits"]:
-            self.documents += answer["hits"]["total"]["value"]
-            yield Differences(extra=[hit["_id"] for hit in hits])
+        ids = [hit["_id"] for hit in answer["hits"]["hits"]]
+        self.documents += answer["hits"]["total"]["value"]
+        # Those whose row is there are known by then: it is missing on the axis.
+        rows = documents(self._connection, self._document, ids) if ids else {}
+        if extra := [id for id in ids if id not in rows]:
+            yield Differences(extra=extra)
 
     def _where(self, part: "Part") -> sql.Composable:
         axis, _ = self._axis
@@ -464,11 +462,6 @@ class Sum(NamedTuple):
 
 
 _NOTHING = Sum(0, 0.0)
-
-
-def _both(ids: list[str], others: list[str]) -> list[str]:
-    wanted = set(others)
-    return [id for id in ids if id in wanted]
 
 
 def _groups(sizes: dict[int, int], at_once: int) -> Iterator[list[int]]:

@@ -105,7 +105,7 @@ class Loader:
         )
         started = time.monotonic()
         waits = _waits(started + RETRY_SECONDS)
-        pending = self._requests(batch.lines, outcome)
+        pending = self._requests(batch, outcome)
         while pending:
             lines = pending.pop()
             again, why, whole = self._try(generation, lines, outcome)
@@ -131,11 +131,13 @@ class Loader:
         outcome.seconds = time.monotonic() - started
         return outcome
 
-    def _requests(self, lines: Sequence[bytes], outcome: Outcome) -> list[list[bytes]]:
+    def _requests(self, batch: Batch, outcome: Outcome) -> list[list[bytes]]:
         """The lines in requests that the server takes; the first one to send comes last."""
+        if batch.size <= min(self._request_bytes, MAX_REQUEST_BYTES):
+            return [batch.lines] if batch.lines else []
         requests: list[list[bytes]] = []
         size = self._request_bytes
-        for line in lines:
+        for line in batch.lines:
             if len(line) > self._limit:
                 reason = (
                     f"its document has {len(line):,} bytes, and Elasticsearch takes no more than "

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,6 +11,7 @@ from elasticsearch import Elasticsearch
 
 from pg_es_pipeline.tables import Table
 from tests.integration.orders import Orders
+from tests.integration.project import Project
 
 SCHEMA = """
 SET timezone = 'UTC';
@@ -35,6 +37,20 @@ def orders(database: Any, es: Elasticsearch, prefix: str) -> Iterator[Orders]:
             cursor={"column": "updated_at", "soft_delete": "deleted_at"},
         )
         yield Orders(database, es, table, pg)
+
+
+@pytest.fixture
+def project(orders: Orders, tmp_path: Path) -> Project:
+    """The orders with nothing amiss, and rows in them."""
+    orders.pg.execute("ALTER TABLE orders ALTER updated_at SET NOT NULL")
+    orders.pg.execute("ALTER TABLE orders ALTER placed SET NOT NULL")
+    orders.insert(range(1, 4))
+    file = tmp_path / "tables.yaml"
+    environment = {**orders.database.environment, "PG_ES_TABLES": str(file)}
+    made = Project(orders, environment, file)
+    made.tables.append(orders.table.model_dump(include={"table", "index"}))
+    made.change(cursor={"column": "updated_at", "soft_delete": "deleted_at"})
+    return made
 
 
 @pytest.fixture

@@ -3,71 +3,29 @@
 import json
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
 import psycopg
 import pytest
-import yaml
 from elasticsearch import Elasticsearch
 from psycopg import sql
-from typer.testing import CliRunner, Result
 
-from pg_es_pipeline.cli import app
 from pg_es_pipeline.sync import checkpoints, dead_letters
 from pg_es_pipeline.sync.checks import database as database_checks
 from pg_es_pipeline.sync.checks import rows
 from pg_es_pipeline.sync.documents import Document
-from pg_es_pipeline.tables import Table
-from tests.integration.orders import Orders
+from tests.integration.project import Project
 
 LARGE = """
 INSERT INTO orders (id, note, updated_at, placed)
 SELECT n, repeat('x', 400), now() - interval '1 day', '2024-01-01'
 FROM generate_series(1000, 40000) n; ANALYZE orders;
 """
-
-
-@dataclass
-class Project:
-    """A tables file and an environment, and `pg-es` over them."""
-
-    orders: Orders
-    environment: dict[str, str]
-    file: Path
-    tables: list[dict[str, Any]] = field(default_factory=list)
-
-    def pg_es(self, *arguments: str) -> Result:
-        self.file.write_text(yaml.safe_dump({"tables": self.tables}))
-        return CliRunner().invoke(app, arguments, env=self.environment, catch_exceptions=False)
-
-    def check(self, *tables: str) -> str:
-        """What `pg-es check` says."""
-        return self.pg_es("check", *tables).stdout
-
-    def change(self, **entry: Any) -> None:
-        """Changes the table's entry in the file, and the table that the test loads with it."""
-        self.tables[0] |= entry
-        self.orders.table = Table(**self.tables[0])
-
-
-@pytest.fixture
-def project(orders: Orders, tmp_path: Path) -> Project:
-    """The orders with nothing amiss, and rows in them."""
-    orders.pg.execute("ALTER TABLE orders ALTER updated_at SET NOT NULL")
-    orders.pg.execute("ALTER TABLE orders ALTER placed SET NOT NULL")
-    orders.insert(range(1, 4))
-    file = tmp_path / "tables.yaml"
-    environment = {**orders.database.environment, "PG_ES_TABLES": str(file)}
-    made = Project(orders, environment, file)
-    made.tables.append(orders.table.model_dump(include={"table", "index"}))
-    made.change(cursor={"column": "updated_at", "soft_delete": "deleted_at"})
-    return made
 
 
 @dataclass

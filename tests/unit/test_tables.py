@@ -270,7 +270,8 @@ def test_empty_defaults_are_none(file: Path) -> None:
 
 def test_defaults_take_no_other_keys(file: Path) -> None:
     message = refusal(file, "defaults: {key: [id]}\ntables: [{table: a}]")
-    assert message == f"{file}: defaults has no key 'key': it takes capture, cursor"
+    takes = "capture, content_hash, cursor, max_dead_letters, max_deletes, snapshot"
+    assert message == f"{file}: defaults has no key 'key': it takes {takes}"
 
 
 @pytest.mark.parametrize(
@@ -409,3 +410,25 @@ def test_another_file_is_named_by_the_environment(
     monkeypatch.setitem(os.environ, "PG_ES_TABLES", str(other))
     with pytest.raises(TablesError, match=r"other\.yaml: no such file"):
         runpy.run_module("pg_es_pipeline.definitions")
+
+
+@pytest.mark.parametrize(("text", "share"), [("0%", 0.0), ("2.5 %", 0.025), ("100%", 1.0)])
+def test_a_share_is_a_percentage(text: str, share: float) -> None:
+    assert Table(table="a", max_deletes=text).max_deletes == share
+
+
+@pytest.mark.parametrize("text", ["10", "101%", "-1%", "ten", "%", ""])
+def test_other_shares_are_refused(file: Path, text: str) -> None:
+    message = refusal(file, f"tables: [{{table: a, max_deletes: {text!r}}}]")
+    assert "max_deletes: a share is a percentage: 0%, 2.5%, 10%, up to 100%" in message
+
+
+def test_a_key_that_is_given_twice_is_refused(file: Path) -> None:
+    message = refusal(file, "tables:\n  - table: a\n    index: b\n    index: c\n")
+    assert "line 4: the key 'index' is given twice" in message
+
+
+@pytest.mark.parametrize("key", ["key", "include", "exclude"])
+def test_a_column_that_is_listed_twice_is_refused(file: Path, key: str) -> None:
+    message = refusal(file, f"tables: [{{table: a, {key}: [id, id]}}]")
+    assert message == f"{file}: table a: {key}: the column 'id' is listed twice"

@@ -32,7 +32,7 @@ def fill(plain: Orders, rows: int) -> None:
     )
 
 
-def partition(plain: Orders, **changes: Any) -> None:
+def by_month(plain: Orders, **changes: Any) -> None:
     described = {**plain.table.model_dump(exclude_unset=True), "partitions": DAYS, **changes}
     plain.table = plain.table.model_validate(described)
 
@@ -119,7 +119,7 @@ def test_what_postgresql_does_not_count_is_compared_every_time(plain: Orders) ->
 
 
 def test_rows_move_between_partitions(plain: Orders) -> None:
-    partition(plain)
+    by_month(plain)
     fill(plain, 3000)
     for partition in plain.stale():
         plain.sync(partition)
@@ -156,7 +156,7 @@ def test_a_table_that_was_emptied_by_mistake_does_not_empty_the_index(plain: Ord
 
 
 def test_partitions_that_documents_do_not_show_are_refused(plain: Orders) -> None:
-    partition(plain, exclude=["placed"])
+    by_month(plain, exclude=["placed"])
     fill(plain, 20)
     with pytest.raises(SourceError, match="which documents belong to the partition 2024-01"):
         plain.sync("2024-01")
