@@ -58,9 +58,9 @@ def load_partitions(
         )
         if report.dead_letters:
             context.log.warning(
-                f"{report.index} {partition}: {report.dead_letters:,} rows were refused for good: "
-                f"{summary(report.refused.values())}. They are kept as dead letters: "
-                "correct them, or the mapping, and run `pg-es retry` or the job retry_dead_letters."
+                f"{report.index} {partition}: {summary(report.refused.values())}. Kept as dead "
+                "letters: correct the rows or the mapping, and run `pg-es retry` or the job "
+                "retry_dead_letters."
             )
         done(partition, result(report, source))
     engine.refresh()

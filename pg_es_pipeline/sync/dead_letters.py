@@ -232,14 +232,14 @@ class DeadLetters:
             else ""
         )
         return (
-            f"{self._table.table}: {len(refused):,} rows of a batch were refused for good: "
-            f"{summary(refused)}.{allowed} Correct the rows, leave the column out with `exclude`, "
+            f"{self._table.table}: {summary(refused)}.{allowed} Correct the rows, leave the column out with `exclude`, "
             "or give it another mapping under `fields`. The checkpoint stays before them."
         )
 
 
 def summary(refused: Collection[Refusal]) -> str:
-    """The first few with their reasons, and how many more there are."""
+    """How many there are, and the first few with their reasons."""
+    count = f"{len(refused):,} row{'s were' if len(refused) > 1 else ' was'} refused for good"
     shown = [f"{one.id}: {one.reason[:REASON_LENGTH]}" for one in islice(refused, 5)]
     more = len(refused) - len(shown)
-    return "; ".join(shown) + (f" and {more:,} more" if more else "")
+    return f"{count}: {'; '.join(shown)}" + (f" and {more:,} more" if more else "")

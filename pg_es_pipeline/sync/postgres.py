@@ -23,6 +23,7 @@ _PINNED = {
     "IntervalStyle": "iso_8601",
     "bytea_output": "hex",
     "extra_float_digits": "1",
+    "lc_monetary": "C",
     "quote_all_identifiers": "off",
     "search_path": "pg_catalog",
     "standard_conforming_strings": "on",

@@ -1,14 +1,12 @@
 """What a row becomes: the mapping, the document, its `_id`, and the index that takes it."""
 
-import base64
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 import pytest
@@ -93,115 +91,9 @@ def rows(database: Any, es: Elasticsearch, prefix: str) -> Iterator[Rows]:
         yield Rows(database, es, pg, prefix)
 
 
-# Types
-
-
-class Case(NamedTuple):
-    """A value of a type, what it is in the document, its field, and what finds it by its value."""
-
-    type: str
-    value: str
-    json: Any
-    field: str
-    search: Any = None
-
+# Values
 
 UUID = "123e4567-e89b-12d3-a456-426614174000"
-CASES = [
-    Case("smallint", "-32768", -32768, "short", -32768),
-    Case("integer", "2147483647", 2147483647, "integer", 2147483647),
-    Case("bigint", "-9223372036854775808", -(2**63), "long", -(2**63)),
-    Case("real", "1.25", 1.25, "float", 1.25),
-    Case("double precision", "0.1", 0.1, "double", 0.1),
-    Case("numeric", "-1234567890123.25", -1234567890123.25, "double", -1234567890123.25),
-    Case("numeric(10,2)", "19.90", 19.9, "double", 19.9),
-    Case("boolean", "true", True, "boolean", True),
-    Case("date", "2024-02-29", "2024-02-29", "date", "2024-02-29"),
-    Case(
-        "timestamp",
-        "2024-02-29 10:11:12.123456",
-        "2024-02-29T10:11:12.123456",
-        "date",
-        "2024-02-29T10:11:12.123Z",
-    ),
-    Case(
-        "timestamptz",
-        "2024-02-29 10:11:12.123456+05:30",
-        "2024-02-29T04:41:12.123456+00:00",
-        "date",
-        "2024-02-29T04:41:12.123Z",
-    ),
-    Case("text", "Grüße, 'Welt'", "Grüße, 'Welt'", "text", "Grüße, 'Welt'"),
-    Case("varchar(20)", "a b", "a b", "text", "a b"),
-    Case("char(5)", "ab", "ab", "text", "ab"),
-    Case("citext", "Ab", "Ab", "text", "Ab"),
-    Case("json", '{"b": 1, "a": {"c": [true]}}', {"b": 1, "a": {"c": [True]}}, "flattened", "true"),
-    Case("jsonb", '{"a": {"c": "x\\ny"}}', {"a": {"c": "x\ny"}}, "flattened", "x\ny"),
-    Case("bytea", "\\x" + "00ff" * 60, base64.b64encode(b"\0\xff" * 60).decode(), "binary"),
-    Case("inet", "192.168.0.1/24", "192.168.0.1", "ip", "192.168.0.0/24"),
-    Case("smallint[]", "{1,2,NULL}", [1, 2, None], "short", 2),
-    Case("integer[]", "{{1,2},{3,4}}", [[1, 2], [3, 4]], "integer", 3),
-    Case("bigint[]", "{}", [], "long"),
-    Case("boolean[]", "{t,f}", [True, False], "boolean", False),
-    Case("text[]", '{a b,NULL,"c,\\"d"}', ["a b", None, 'c,"d'], "text", 'c,"d'),
-    Case("varchar(3)[]", "{abc}", ["abc"], "text", "abc"),
-    Case("char(3)[]", "{a,NULL}", ["a", None], "text", "a"),
-    Case("double precision[]", "{1.5,NaN}", ["1.5", "NaN"], "keyword", "NaN"),
-    Case("date[]", "{2024-02-29}", ["2024-02-29"], "keyword", "2024-02-29"),
-    Case("jsonb[]", '{"{\\"a\\": 1}"}', ['{"a": 1}'], "keyword", '{"a": 1}'),
-    Case("uuid", UUID, UUID, "keyword", UUID),
-    Case("time", "10:11:12", "10:11:12", "keyword", "10:11:12"),
-    Case("interval", "1 day 2 hours", "P1DT2H", "keyword", "P1DT2H"),
-    Case("cidr", "10.0.0.0/8", "10.0.0.0/8", "keyword", "10.0.0.0/8"),
-    Case("macaddr", "08:00:2b:01:02:03", "08:00:2b:01:02:03", "keyword", "08:00:2b:01:02:03"),
-    Case("int4range", "[1,5)", "[1,5)", "keyword", "[1,5)"),
-    Case("an_enum", "very large", "very large", "keyword", "very large"),
-    Case("a_composite", '(1,"a b")', '(1,"a b")', "keyword", '(1,"a b")'),
-    Case("a_domain", "XY", "XY", "text", "XY"),
-]
-
-
-def test_every_type_arrives_and_is_found_by_its_value(rows: Rows) -> None:
-    rows.pg.execute(
-        "CREATE EXTENSION citext; CREATE TYPE an_enum AS ENUM ('very large');"
-        "CREATE TYPE a_composite AS (a int, b text); CREATE DOMAIN a_domain AS varchar(9)"
-    )
-    cases = {f"c{number}": case for number, case in enumerate(CASES)}
-    rows.create(", ".join(f"{name} {case.type}" for name, case in cases.items()))
-    rows.insert({"id": 1, **{name: case.value for name, case in cases.items()}}, {"id": 2})
-    documents = rows.load()
-
-    assert {name: documents["1"][name] for name in cases} == {
-        name: case.json for name, case in cases.items()
-    }
-    assert {name: documents["2"][name] for name in cases} == dict.fromkeys(cases)
-    mapping = rows.mapping()
-    assert {name: mapping[name]["type"] for name in cases} == {
-        name: case.field for name, case in cases.items()
-    }
-    found = {
-        name: rows.found(
-            query={
-                "term": {f"{name}.raw" if case.field == "text" else name: {"value": case.search}}
-            }
-        )
-        for name, case in cases.items()
-        if case.search is not None
-    }
-    assert found == {name: ["1"] for name in found}
-
-
-def test_the_documented_types_are_these() -> None:
-    """Each type that docs/types.md names has the field that it says."""
-    documented = {}
-    for line in (REPOSITORY / "docs/types.md").read_text(encoding="utf-8").splitlines():
-        if line.startswith("| ") and not line.startswith("| PostgreSQL"):
-            types, field_type, _value = line.strip("| ").split(" | ")
-            for name in re.findall(r"`(.+?)`", types):
-                documented[name] = re.findall(r"`(.+?)`", field_type)[0]
-    tested = {re.sub(r"\(.*\)", "", case.type): case.field for case in CASES}
-    assert documented == {name: tested.get(name) for name in documented}
-    assert set(tested) - set(documented) == {"an_enum", "a_composite", "a_domain"}
 
 
 def test_what_json_cannot_hold_becomes_null(rows: Rows) -> None:

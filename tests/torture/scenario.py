@@ -75,7 +75,7 @@ class Result:
         return [
             *map(str, self.wrong[:most]),
             *([f"and {more} more"] if more > 0 else []),
-            *self.problems[:most],
+            *list(dict.fromkeys(self.problems))[:most],
         ]
 
 

@@ -388,7 +388,7 @@ def test_a_session_that_is_ended_in_mid_chunk_fails_cleanly_and_is_opened_again(
     orders: Orders,
 ) -> None:
     orders.insert(range(1, 10_001), note="x" * 3000)
-    with orders.engine(max_batch_size=100) as engine:
+    with orders.engine(max_batch_size=500) as engine:
         source = engine.source(orders.table)
         ended = []
 

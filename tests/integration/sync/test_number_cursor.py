@@ -7,7 +7,8 @@ import psycopg
 import pytest
 from elasticsearch import Elasticsearch
 
-from pg_es_pipeline.sync import snapshot
+from pg_es_pipeline.sync import partition_load, snapshot
+from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.tables import Table
 from tests.integration.orders import Orders, notes
 
@@ -106,3 +107,24 @@ def test_an_empty_table_can_be_loaded(events: Orders) -> None:
     add(events.pg, 3)
     events.sync()
     assert is_in_step(events)
+
+
+def test_a_row_behind_the_first_reading_is_found_after_it(
+    events: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the limit becomes at the end has to be what it was when the reading began."""
+    monkeypatch.setattr(partition_load, "CHUNK_ROWS", 10)
+    events.table = events.table.model_copy(update={"key": ("note",)})
+    events.pg.execute("ALTER TABLE orders DROP CONSTRAINT orders_pkey")
+    events.pg.execute("CREATE UNIQUE INDEX ON orders (note)")
+    for number in range(100):
+        add(events.pg, 1, f"n{number:03}")
+    behind = iter(["a"])
+
+    def insert(_report: Report) -> None:
+        for note in behind:
+            add(events.pg, 1, note)
+
+    with events.engine(min_batch_size=5, max_batch_size=5) as engine:
+        engine.sync(engine.source(events.table), "all", on_progress=insert)
+    assert "a" in events.documents()

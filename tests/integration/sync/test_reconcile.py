@@ -10,6 +10,7 @@ from elasticsearch import Elasticsearch
 
 from pg_es_pipeline.errors import DeletesRefused, SourceError
 from pg_es_pipeline.sync import compare
+from pg_es_pipeline.sync.checkpoints import Checkpoints
 from pg_es_pipeline.sync.compare import Level
 from pg_es_pipeline.sync.reconcile import Reconciliation
 from pg_es_pipeline.tables import Table
@@ -218,3 +219,34 @@ def test_content_is_compared_only_where_it_is_kept(things: Things) -> None:
     fill(things, "id bigint", "n", rows=10)
     with pytest.raises(SourceError, match="content_hash: true"):
         things.reconcile(level=Level.CONTENT)
+
+
+def test_numbers_too_large_to_be_summed_up_are_compared_one_by_one(things: Things) -> None:
+    """A double does not see the difference of one between them."""
+    fill(things, "id bigint", "1152921504606846976 + 2 * n", rows=300)
+    [hit] = things.es.search(index=things.table.index, size=1)["hits"]["hits"]
+    things.es.delete(index=hit["_index"], id=hit["_id"])
+    other = hit["_source"]["id"] + 1
+    things.es.index(index=hit["_index"], id=str(other), document={**hit["_source"], "id": other})
+
+    found = things.reconcile()
+
+    assert (found.missing, found.extra) == (1, 1)
+    assert things.difference() == set()
+
+
+def test_a_reconcile_leaves_its_versions_to_those_who_come_later(
+    things: Things, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is set back after a repair: what is loaded then is newer all the same."""
+    fill(things, "id bigint", "n", rows=10)
+    things.es.delete(index=f"{things.table.index}-000001", id="3")
+    ahead = 4_000_000_000_000_000
+    monkeypatch.setattr(Checkpoints, "highest_version", lambda *_: ahead)
+    assert things.reconcile().written == 1
+    monkeypatch.undo()
+
+    things.pg.execute("UPDATE things SET note = 'later', updated_at = now() WHERE id = 3")
+    things.sync()
+
+    assert things.difference() == set()

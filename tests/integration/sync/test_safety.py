@@ -173,7 +173,7 @@ def test_a_refused_row_is_named_and_nothing_behind_it_counts_as_loaded(orders: O
     )
     orders.insert(range(1, 4), note="12")
     orders.insert(range(4, 5), note="twelve")
-    with pytest.raises(RowsRefused, match=r"1 rows .* refused for good: 4: .*note.*`exclude`"):
+    with pytest.raises(RowsRefused, match=r"1 row was refused for good: 4: .*note.*`exclude`"):
         orders.sync()
     assert orders.stale() == {"all": None}
     orders.pg.execute("UPDATE orders SET note = '13' WHERE id = 4")

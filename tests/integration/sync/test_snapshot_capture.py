@@ -8,7 +8,9 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from pg_es_pipeline.errors import DeletesRefused, SourceError
-from pg_es_pipeline.sync import staleness
+from pg_es_pipeline.sync import partition_load, staleness
+from pg_es_pipeline.sync.compare import Comparison
+from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.tables import Table
 from tests.integration.orders import Orders, notes
 
@@ -160,3 +162,46 @@ def test_partitions_that_documents_do_not_show_are_refused(plain: Orders) -> Non
     fill(plain, 20)
     with pytest.raises(SourceError, match="which documents belong to the partition 2024-01"):
         plain.sync("2024-01")
+
+
+def change_during(plain: Orders, name: str, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """Has the table changed once when the comparison has read the rows."""
+    read = getattr(Comparison, name)
+    changes = iter([change])
+
+    def then_change(self: Comparison, *arguments: Any) -> Any:
+        found = read(self, *arguments)
+        for statement in changes:
+            plain.pg.execute(statement)
+            plain.pg.execute("SELECT pg_stat_force_next_flush()")
+        return found
+
+    monkeypatch.setattr(Comparison, name, then_change)
+
+
+def test_what_is_written_during_a_comparison_is_for_the_next_one(
+    plain: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(plain, 20)
+    plain.sync()
+    change_during(plain, "_row_sums", monkeypatch, "UPDATE orders SET note = 'late' WHERE id = 7")
+    plain.sync()
+    assert plain.stale() == {"all": None}
+    plain.sync()
+    assert documents(plain) == rows(plain)
+
+
+def test_a_row_behind_the_first_reading_is_found_by_the_comparison_after_it(
+    plain: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition_load, "CHUNK_ROWS", 10)
+    fill(plain, 100)
+    added = iter([0])
+
+    def add(_report: Report) -> None:
+        for id in added:
+            plain.pg.execute("INSERT INTO orders VALUES (%s, 'behind')", [id])
+
+    with plain.engine(min_batch_size=5, max_batch_size=5) as engine:
+        engine.sync(engine.source(plain.table), "all", on_progress=add)
+    assert documents(plain) == rows(plain)

@@ -1,5 +1,6 @@
 """What every type becomes, and that no value of any type stops a table."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from dev.docs import types as page
+from pg_es_pipeline.errors import IndexRefused
 from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.sync.report import Report
@@ -37,9 +39,9 @@ class Rows:
             for name, type_ in columns.items()
         ]
         self.pg.execute(
-            sql.SQL("CREATE TABLE rows (updated_at timestamptz DEFAULT now() - interval '1 h', {})").format(
-                sql.SQL(", ").join([*parts, sql.SQL(key)])
-            )
+            sql.SQL(
+                "CREATE TABLE rows (updated_at timestamptz DEFAULT now() - interval '1 h', {})"
+            ).format(sql.SQL(", ").join([*parts, sql.SQL(key)]))
         )
 
     def insert(self, **values: Any) -> None:
@@ -250,6 +252,57 @@ def test_a_dot_in_a_name_makes_no_object(rows: Rows) -> None:
     assert rows.found(query={"term": {"j.k.x.y": "z"}}) == {"1"}
 
 
+def test_a_dot_that_comes_later_is_refused_with_the_remedy(rows: Rows) -> None:
+    rows.create({})
+    rows.insert(id=1)
+    rows.load()
+    rows.pg.execute('ALTER TABLE rows ADD COLUMN "a.b" text')
+    with pytest.raises(IndexRefused, match="a dot in its name now"):
+        rows.load()
+    rows.load(exclude=["a.b"])
+
+
+def test_columns_that_come_later_may_pass_the_usual_number_of_fields(rows: Rows) -> None:
+    rows.create({f"c{number}": "text" for number in range(490)})
+    rows.insert(id=1)
+    rows.load()
+    for number in range(490, 520):
+        rows.pg.execute(f"ALTER TABLE rows ADD COLUMN c{number} text DEFAULT 'late'")
+    rows.load()
+    assert rows.found(query={"term": {"c519.raw": "late"}}) == {"1"}
+
+
+def test_views_parents_and_generated_columns_are_loaded(rows: Rows) -> None:
+    rows.create({"a": "int", "stored": "int GENERATED ALWAYS AS (a * 2) STORED"})
+    rows.insert(id=1, a=5)
+    rows.pg.execute(
+        "CREATE TABLE special () INHERITS (rows); INSERT INTO special (id, a) VALUES (2, 6);"
+        "CREATE VIEW shown AS SELECT *, a * 3 AS thrice FROM rows;"
+        "CREATE MATERIALIZED VIEW kept AS SELECT * FROM shown"
+    )
+    for table in ("shown", "kept"):
+        index = f"{rows.index}-{table}"
+        rows.load(table=f"public.{table}", index=index, key=["id"])
+        shown = dataclasses.replace(rows, index=index)
+        assert {
+            one["id"]: (one["stored"], one["thrice"]) for one in shown.documents().values()
+        } == {
+            1: (10, 15),
+            2: (12, 18),
+        }
+    rows.load(key=["id"])
+    assert set(rows.documents()) == {"1", "2"}
+
+
+def test_virtual_columns_are_loaded(rows: Rows) -> None:
+    if rows.pg.info.server_version < 180000:
+        pytest.skip("virtual columns came with PostgreSQL 18")
+    rows.create({"a": "int", "virtual": "int GENERATED ALWAYS AS (a * 2) VIRTUAL"})
+    rows.insert(id=1, a=5)
+    rows.load()
+    assert rows.documents()["1"]["virtual"] == 10
+
+
 def test_six_hundred_columns_fit(rows: Rows) -> None:
     rows.create({f"c{number}": "text" for number in range(600)})
     rows.insert(id=1, c599="last")
@@ -304,12 +357,7 @@ def latin(rows: Rows) -> Iterator[Rows]:
     """The same in a database whose encoding is LATIN1."""
     name = f"{rows.database.dbname}_latin"
     rows.pg.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'")
-    database = type(rows.database)(
-        **{
-            **{f: getattr(rows.database, f) for f in rows.database.__dataclass_fields__},
-            "dbname": name,
-        }
-    )
+    database = dataclasses.replace(rows.database, dbname=name)
     try:
         with psycopg.connect(database.conninfo, autocommit=True) as pg:
             yield Rows(database, rows.es, pg, rows.index)
