@@ -18,6 +18,9 @@ FLOATS: Mapping[str, float] = {
     "double": float("inf"),
     "scaled_float": float("inf"),
 }
+OWN = "_pg_es"
+"""The pipeline's own part of a document, by which it is compared with its row."""
+
 STRINGS = frozenset({"keyword", "constant_keyword", "wildcard"})
 DATES = frozenset({"date", "date_nanos"})
 COMPARABLE = frozenset({*INTEGERS, *FLOATS, *STRINGS, *DATES, "text", "boolean", "ip"})
@@ -43,7 +46,10 @@ class Fields:
     """The leaves of a mapping by dotted path, in the mapping's order."""
 
     def __init__(self, mapping: Mapping[str, Any]) -> None:
-        self.leaves = {field.path: field for field in _leaves(mapping.get("properties", {}))}
+        properties = dict(mapping.get("properties", {}))
+        self.hidden = [OWN] if properties.pop(OWN, None) else []
+        """What documents have beside the columns, and nobody is shown."""
+        self.leaves = {field.path: field for field in _leaves(properties)}
 
     def find(self, path: str) -> Field | None:
         """The leaf at this path, or a key inside a `flattened` one; None when there is none."""

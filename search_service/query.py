@@ -109,8 +109,8 @@ def _select(
     source: dict[str, list[str]] = {}
     if names is not None:
         source["includes"] = paths
-    if dropped:
-        source["excludes"] = sorted(dropped)
+    if hidden := sorted(dropped) + fields.hidden:
+        source["excludes"] = hidden
     if not paths and not errors:
         location = "fields" if not excluded else "exclude_fields"
         errors.append({"location": location, "detail": "no field is left to return"})

@@ -534,3 +534,22 @@ async def test_what_json_columns_may_hold_is_still_answered_in_json(
     assert answer.status_code == 200
     documents = json.loads(answer.content, parse_constant=pytest.fail)["data"]
     assert documents == [{"flight_id": 1, "note": {"value": answered}}]
+
+
+async def test_the_pipelines_own_part_of_a_document_is_not_shown(
+    service: AsyncClient, make_index: Any
+) -> None:
+    own = {"properties": {"bucket": {"type": "integer"}, "hash": {"type": "long"}}}
+    fields = {"flight_id": {"type": "long"}, "_pg_es": own}
+    document = {"flight_id": 1, "_pg_es": {"bucket": 7, "hash": 8}}
+    index = make_index("owned", fields, [document], key=["flight_id"])
+
+    whole = (await service.post("/search", json={"index": index})).json()
+    assert whole["data"] == [{"flight_id": 1}]
+    assert whole["meta"]["selected_fields"] == ["flight_id"]
+    page = (await service.get(f"/search/{index}/scroll")).json()
+    assert page["data"] == [{"flight_id": 1}]
+    assert (await service.get(f"/indices/{index}/fields")).json()["fields"] == ["flight_id"]
+    problem = await refused(service, index, query_fields={"_pg_es.bucket": 7})
+    assert "unknown field" in problem["errors"][0]["detail"]
+    await refused(service, index, fields=["_pg_es"])
