@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PIP_VERSION := 26.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test torture demo clean
+.PHONY: help setup lint format test torture demo bench-reconcile clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 setup: $(INSTALLED) ## Install the project and its tools in .venv, if anything has changed
 
@@ -52,6 +52,9 @@ torture: setup ## Try to lose a row (SEEDS=200: how many runs; SEED=7: that one 
 
 demo: setup ## Load and search the demo's tables (DEMO_EXIT=1: stop after the searches)
 	@$(BIN)/python -m dev.demo
+
+bench-reconcile: setup ## Measure how fast both sides are compared
+	@$(BIN)/python -m benchmarks.reconcile
 
 clean: ## Delete .venv, caches and builds; data in .stack and .dagster stay
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

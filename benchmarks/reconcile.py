@@ -2,8 +2,8 @@
 
     python -m benchmarks.reconcile [ROWS …]
 
-Every figure is the median of several runs, each in a process of its own, of which the peak memory is
-taken too. In every run ten documents are wrong, or a thousandth of the rows has changed.
+Every figure is the median of several runs, each in a process of its own, of which the peak memory
+is taken too. In every run ten documents are wrong, or a thousandth of the rows has changed.
 """
 
 import json
@@ -25,7 +25,6 @@ from dev.stack import Stack
 from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings, PostgresSettings
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.tables import Table
-from tests.connections import connect
 
 REPETITIONS = 3
 WRONG = 10
@@ -52,8 +51,9 @@ COLUMNS = """
 """
 VALUES = """
     n %% 5000, (ARRAY['new', 'paid', 'sent', 'done'])[n %% 4 + 1], n %% 100000 / 100.0,
-    '2024-01-01'::timestamptz + n * interval '1 minute', n %% 2 = 0, 'customer' || n || '@example.org',
-    n %% 300 || ' Long Street', 'City ' || n %% 900, repeat('word ' || n %% 977 || ' ', 8)
+    '2024-01-01'::timestamptz + n * interval '1 minute', n %% 2 = 0,
+    'customer' || n || '@example.org', n %% 300 || ' Long Street', 'City ' || n %% 900,
+    repeat('word ' || n %% 977 || ' ', 8)
 """
 
 
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def _fill(variables: dict[str, str], size: int) -> None:
-    with connect(variables) as connection:
+    with _connect(variables) as connection:
         for table, key, value in (("numbered", "bigint", "n"), ("named", "text", "'k' || n")):
             connection.execute(f"DROP TABLE IF EXISTS {table}")
             connection.execute(f"CREATE TABLE {table} (id {key} PRIMARY KEY, {COLUMNS})")
@@ -106,7 +106,7 @@ def _fill(variables: dict[str, str], size: int) -> None:
 
 def _measure(what: str, variables: dict[str, str], size: int) -> dict[str, Any]:
     if what == "snapshot run":
-        with connect(variables) as connection:
+        with _connect(variables) as connection:
             connection.execute(
                 "UPDATE numbered SET amount = amount + 1 WHERE id IN "
                 "(SELECT id FROM numbered ORDER BY random() LIMIT %s)",
@@ -127,6 +127,17 @@ def _measure(what: str, variables: dict[str, str], size: int) -> dict[str, Any]:
             for hit in hits:
                 client.delete(index=hit["_index"], id=hit["_id"])
     return _run("compare", what, variables)
+
+
+def _connect(variables: dict[str, str]) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        host=variables["PG_HOST"],
+        port=variables["PG_PORT"],
+        dbname=variables["PG_DATABASE"],
+        user=variables["PG_USER"],
+        password=variables["PG_PASSWORD"],
+        autocommit=True,
+    )
 
 
 def _client(variables: dict[str, str]) -> Elasticsearch:

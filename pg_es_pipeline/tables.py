@@ -268,9 +268,8 @@ class Tables(_Model):
         if not isinstance(defaults, dict) or not isinstance(tables, list):
             return data
         if unknown := set(defaults) - _DEFAULTS:
-            raise ValueError(
-                f"defaults has no key {sorted(unknown)[0]!r}: it takes {', '.join(sorted(_DEFAULTS))}"
-            )
+            takes = ", ".join(sorted(_DEFAULTS))
+            raise ValueError(f"defaults has no key {sorted(unknown)[0]!r}: it takes {takes}")
         merged = [{**defaults, **table} if isinstance(table, dict) else table for table in tables]
         return {**data, "defaults": defaults, "tables": merged}
 

@@ -188,7 +188,9 @@ def _missing(connection: Connection, table: Table) -> str:
 def _leaves(connection: Connection, table: Table) -> dict[str, str]:
     if not isinstance(table.partitions, NativePartitions):
         return {}
-    leaves: dict[str, str] = dict(connection.execute(_LEAVES, [table.schema_name, table.name]).fetchall())
+    leaves: dict[str, str] = dict(
+        connection.execute(_LEAVES, [table.schema_name, table.name]).fetchall()
+    )
     if not leaves:
         raise SourceError(
             f"{table.table}: has no partitions in PostgreSQL, which `by: native` takes. Leave "

@@ -281,7 +281,8 @@ class Comparison:
             number: Sum(count, float(total))
             for number, count, total in self._connection.execute(
                 sql.SQL(
-                    "SELECT {number}, count(*), sum({value}) FROM {relation} WHERE {where} GROUP BY 1"
+                    "SELECT {number}, count(*), sum({value}) FROM {relation} "
+                    "WHERE {where} GROUP BY 1"
                 ).format(
                     number=part.number(axis),
                     value=value,

@@ -232,8 +232,9 @@ class DeadLetters:
             else ""
         )
         return (
-            f"{self._table.table}: {summary(refused)}.{allowed} Correct the rows, leave the column out with `exclude`, "
-            "or give it another mapping under `fields`. The checkpoint stays before them."
+            f"{self._table.table}: {summary(refused)}.{allowed} Correct the rows, leave the "
+            "column out with `exclude`, or give it another mapping under `fields`. The checkpoint "
+            "stays before them."
         )
 
 

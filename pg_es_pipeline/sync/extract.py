@@ -161,7 +161,7 @@ def next_row(
     where: Sequence[sql.Composable],
     settled: sql.Composable,
 ) -> sql.Composed:
-    """The first row without its document: `_id`, the order columns as text, whether it is settled."""
+    """The first row without its document: `_id`, the order columns as text, and `settled`."""
     position = [sql.SQL("{}::text").format(field(column)) for column in order.columns]
     return sql.SQL(
         "SELECT {identifier}, {position}, {settled} FROM {relation} WHERE {where} "
@@ -201,8 +201,8 @@ def batches(
                 (length,) = _INT32.unpack_from(row, 2)
                 if length < 0:
                     raise SourceError(
-                        f"{table}: a row's key is NULL, so that it cannot be told from others. Name "
-                        "columns that are never NULL under `key`, or correct the row."
+                        f"{table}: a row's key is NULL, so that it cannot be told from others. "
+                        "Name columns that are never NULL under `key`, or correct the row."
                     )
                 lines.append(row[6 : 6 + length])
                 size += length

@@ -149,8 +149,8 @@ class Indices:
         names_have_dots = mappings.pop("subobjects", True) is False
         if names_have_dots and present["mappings"].get("subobjects") is not False:
             raise IndexRefused(
-                f"{generation.index}: a column has a dot in its name now, for which an index has to "
-                f"be made anew. Leave it out with `exclude`, or delete {generation.name}: the next "
+                f"{generation.index}: a column has a dot in its name now, for which the index has "
+                f"to be made anew. Leave it out with `exclude`, or delete {generation.name}: the next "
                 "run loads the table afresh."
             )
         room = _room_for({**present["mappings"].get("properties", {}), **mappings["properties"]})

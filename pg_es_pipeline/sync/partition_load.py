@@ -13,12 +13,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from psycopg import sql
 
-from pg_es_pipeline.sync.checkpoints import Checkpoint, Checkpoints, FullPass
+from pg_es_pipeline.sync.checkpoints import Checkpoint, FullPass
 from pg_es_pipeline.sync.compare import Level, one_partition
 from pg_es_pipeline.sync.dead_letters import DeadLetters
 from pg_es_pipeline.sync.documents import Document, field, relation
@@ -38,8 +37,8 @@ from pg_es_pipeline.sync.indices import Generation
 from pg_es_pipeline.sync.load import Outcome
 from pg_es_pipeline.sync.means import Means
 from pg_es_pipeline.sync.partitions import predicate
-from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.sync.reconcile import Repair, comparing, deletes_allowed
+from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.sync.snapshot import (
     Present,
     lag_seconds,
@@ -48,7 +47,7 @@ from pg_es_pipeline.sync.snapshot import (
     snapshot,
 )
 from pg_es_pipeline.sync.staleness import activity, windows
-from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES, BatchSize, RateLimit
+from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES
 
 CHUNK_ROWS = 100_000
 """Rows read in one transaction: snapshots stay short, so that vacuum is not held up."""
@@ -113,7 +112,8 @@ class PartitionLoad:
         checkpoint, order = self._checkpoint, full_order(self._source)
         if checkpoint.full_pass is None:
             begin = limit(self._means.connection, self._source, checkpoint)
-            checkpoint.full_pass = FullPass(begin, checkpoint.marks[-1] if checkpoint.marks else None)
+            mark = checkpoint.marks[-1] if checkpoint.marks else None
+            checkpoint.full_pass = FullPass(begin, mark)
         full_pass = checkpoint.full_pass
         self.report.full = True
         self.report.estimate = self._estimate(_EVERY_ROW)

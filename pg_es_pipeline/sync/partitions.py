@@ -115,7 +115,9 @@ def any_of(source: Source, partitions: Sequence[str]) -> sql.Composable:
     """The condition that a row of any partition meets."""
     kind, column = source.table.partitions, source.partition_column
     match kind:
-        case TimePartitions() if partitions and column:
+        case TimePartitions() if not partitions:
+            return sql.SQL("false")
+        case TimePartitions() if column:
             lower, upper = (
                 _literal(bounds(kind, key)[end], column.type, kind.time_zone)
                 for end, key in ((0, partitions[0]), (1, partitions[-1]))

@@ -152,7 +152,7 @@ class Present:
     """Which database this is, and what time it is there."""
 
     origin: str | None
-    """Changes when a backup is restored or a standby takes over; None where the role may not ask."""
+    """Changes when a backup is restored or a standby takes over; None: the role may not ask."""
     clock: str
 
     @classmethod

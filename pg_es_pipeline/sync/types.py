@@ -61,7 +61,7 @@ def _of_type(column: Column) -> Conversion:
 
 
 def _has_few_digits(modifier: int) -> bool:
-    """Whether a numeric is short by its declaration, so that NaN is all there is to look out for."""
+    """Whether a numeric is declared so short that NaN is all there is to look out for."""
     precision, scale = (modifier - 4) >> 16, (modifier - 4) & 0x7FF  # a negative scale is > 1,023
     return modifier > 0 and precision <= 300 and scale <= 300
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dev.stack.processes import wait_until
+from tests.torture.proxy import Faults
 from tests.torture.servers import Servers
 
 _ROOT = Path(__file__).parents[2]
@@ -20,6 +21,10 @@ _ROOT = Path(__file__).parents[2]
 
 PATIENCE = 5.0
 """Seconds; a fault that lasts longer is one more to be killed in."""
+
+
+OVERLOAD_SECONDS = 4.0
+"""Past the time for which a loader tries again (loader.SHORTER)."""
 
 
 class Loaders:
@@ -99,18 +104,20 @@ class Chaos(threading.Thread):
         loaders: Loaders,
         database: str,
         indices: Sequence[str],
+        faults: Faults,
     ) -> None:
         super().__init__(name=seed, daemon=True)
         self.done: Counter[str] = Counter()
         self.failure: BaseException | None = None
         self._random = random.Random(seed)
         self._servers, self._loaders = servers, loaders
-        self._database, self._indices = database, indices
+        self._database, self._indices, self._faults = database, indices, faults
         self._over = threading.Event()
         # A restart takes seconds: few of each, and not with every seed.
         self._plan = [
             *["kill"] * self._random.randint(2, 5),
             *["terminate"] * self._random.randint(1, 4),
+            *["overload"] * self._random.choice([0, 1]),
             *["flush"] * self._random.randint(0, 2),
             *["restart PostgreSQL"] * self._random.choice([0, 0, 1, 2]),
             *["restart Elasticsearch"] * self._random.choice([0, 0, 0, 0, 1]),
@@ -151,6 +158,11 @@ class Chaos(threading.Thread):
                 self._servers.restart("PostgreSQL", how)
             case "restart Elasticsearch":
                 self._servers.restart("Elasticsearch", signal.SIGKILL)
+            case "overload":
+                # Loads give up, and keep in their checkpoints what has arrived before.
+                self._faults.overloaded = True
+                self._over.wait(OVERLOAD_SECONDS)
+                self._faults.overloaded = False
             case "flush":
                 # What a node keeps of deleted documents only in memory does not survive its end.
                 for index in self._indices:

@@ -31,7 +31,7 @@ from pg_es_pipeline.tables import Table
 # seconds, not minutes.
 SHORTER = {
     (elastic, "REQUEST_TIMEOUT"): 1.0,
-    (load, "RETRY_SECONDS"): 5.0,
+    (load, "RETRY_SECONDS"): 2.0,
     (partition_load, "CHUNK_ROWS"): 150,
     (partition_load, "CHECKPOINT_SECONDS"): 0.1,
 }

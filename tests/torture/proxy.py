@@ -32,6 +32,8 @@ class Faults:
     """The share of requests that each kind hits, by kind."""
     late_seconds: tuple[float, float]
     injected: Counter[str] = field(default_factory=Counter)
+    overloaded: bool = False
+    """While it is, every bulk request is answered 429, and all else is as usual."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def draw(self, *, bulk: bool) -> str | None:
@@ -40,6 +42,8 @@ class Faults:
             [kind] = self.random.choices(
                 [*KINDS, None], [*(self.shares.get(kind, 0.0) for kind in KINDS), self._well()]
             )
+            if self.overloaded and bulk:
+                kind = "429"
             if kind is None or (kind == "partial" and not bulk):
                 return None
             self.injected[kind] += 1

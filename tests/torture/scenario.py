@@ -150,7 +150,9 @@ class Scenario(ExitStack):
         self.callback(loaders.stop)
         writers = Writers(f"{self._seed}", self._connect, self._tables, self._random.randint(2, 4))
         indices = [table.index for table in self._tables]
-        chaos = Chaos(f"{self._seed} chaos", self._servers, loaders, self._database, indices)
+        chaos = Chaos(
+            f"{self._seed} chaos", self._servers, loaders, self._database, indices, self._faults
+        )
         wait_until(lambda: bool(loaders.events()), LONGEST_SECONDS)
         self.callback(writers.end)
         writers.start()

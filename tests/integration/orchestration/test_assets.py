@@ -312,3 +312,31 @@ def test_a_failure_that_may_pass_is_tried_again(
     assert load_range(monthly, instance, "2024-01", "2024-02").success
     events = materialized(monthly, instance)
     assert (events["2024-01"]["rows"], events["2024-02"]["rows"]) == (30, 29)
+
+
+@pytest.mark.parametrize("large", [10, 1_000_000], ids=["much", "little"])
+def test_ranges_of_a_growing_table_become_known_and_are_loaded(
+    monthly: Orders,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    large: int,
+) -> None:
+    monkeypatch.setattr("pg_es_pipeline.orchestration.sensors.LARGE_ROWS", large)
+    described = monthly.table.model_dump(exclude_unset=True)
+    ranges = {"by": "range", "column": "id", "width": 100}
+    monthly.table = monthly.table.model_validate({**described, "partitions": ranges})
+    assert run_requests(monthly, instance) == []
+    monthly.insert(range(1, 251))
+    assert run_requests(monthly, instance) == [{"0", "100", "200"}]
+    monthly.insert(range(300, 302))
+    assert run_requests(monthly, instance) == [{"300"}]
+    assert set(materialized(monthly, instance)) == {"0", "100", "200", "300"}
+
+    asset = definitions(monthly).resolve_asset_graph().get(index_key(monthly.table))
+    assert asset.partitions_def is not None
+    known = asset.partitions_def.get_partition_keys(dynamic_partitions_store=instance)
+    assert set(known) == {"0", "100", "200", "300"}
+    # One of them can be loaded from the asset's page.
+    assert execute(
+        monthly, instance, load_jobs([monthly.table])[0].name, partition_key="100"
+    ).success
