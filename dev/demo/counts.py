@@ -47,7 +47,7 @@ def show_loads(
     grid = Grid()
     for title in ("table", "index"):
         grid.add_column(title, no_wrap=True)
-    for title in ("partitions", "rows", "docs/s", "seconds"):
+    for title in ("partitions", "rows", "docs/s", "seconds", "peak MB"):
         grid.add_column(title, justify="right", no_wrap=True)
     for table in tables:
         known = [load for load in loads[table.index] if load]
@@ -59,6 +59,7 @@ def show_loads(
             f"{rows:,}",
             f"{rows / seconds:,.0f}" if seconds else "",
             f"{seconds:.1f}",
+            f"{max((load.memory for load in known), default=0)}",
         )
     console.print(grid)
 

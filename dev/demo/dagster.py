@@ -48,6 +48,8 @@ class Load:
 
     rows: int
     seconds: float
+    memory: int = 0
+    """Megabytes that the process of the run had at most, Dagster's part included."""
 
 
 @dataclass(frozen=True)
@@ -206,4 +208,5 @@ def _load(event: dict[str, Any] | None) -> Load | None:
     }
     if figures.get("rows") is None:
         return None
-    return Load(figures["rows"], figures.get("seconds") or 0.0)
+    memory = figures.get("peak_memory_mb") or 0
+    return Load(figures["rows"], figures.get("seconds") or 0.0, memory)

@@ -1,6 +1,7 @@
 """What the Dagster UI shows of a load."""
 
 import json
+import resource
 from typing import Any
 
 import dagster as dg
@@ -52,6 +53,7 @@ def result(report: Report, source: Source) -> Metadata:
         "slowest_request_seconds": round(report.slowest, 3),
         "rate_limit_wait_seconds": round(report.waited, 3),
         "full_pass": report.full,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "watermark": " / ".join(report.watermark or []),
         "dagster/column_schema": column_schema(source),
         "dagster/column_lineage": column_lineage(source),

@@ -25,6 +25,8 @@ class Writers:
         self.done: Counter[str] = Counter()
         """Statements and transactions by kind."""
         self._connect = connect
+        # Many prepared transactions that end soon, or few that stay open across several loads.
+        self.prepares, self.ends_prepared = random.Random(seed).choice([(0.1, 0.3), (0.03, 0.02)])
         self._writers = [
             Writer(f"{seed} writer {number}", self, tables, patient=number == 0)
             for number in range(count + 1)
@@ -120,7 +122,8 @@ class Writer(threading.Thread):
                     connection.execute("RELEASE SAVEPOINT before")
             else:
                 self._statement(connection)
-        match chance.choices(["commit", "rollback", "prepare"], [75, 15, 10]):
+        prepares = self._writers.prepares
+        match chance.choices(["commit", "rollback", "prepare"], [0.85 - prepares, 0.15, prepares]):
             case ["commit"]:
                 connection.commit()
             case ["rollback"]:
@@ -129,7 +132,7 @@ class Writer(threading.Thread):
             case ["prepare"]:
                 prepare(connection, chance)
                 done["prepared"] += 1
-        if chance.random() < 0.3:
+        if chance.random() < self._writers.ends_prepared:
             end_prepared(connection, chance, leave=0.5)
 
     def _statement(self, connection: psycopg.Connection[Any]) -> None:
