@@ -162,6 +162,7 @@ class Comparison:
         # All rows of some blocks, where that is possible and there are enough of them.
         percent = 100 * count * 20 / max(self._source.estimate, 1)
         few = self._source.row_versions and percent < 50
+        blocks = sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(percent))
         statement = sql.SQL(
             "SELECT {id}::text FROM {relation} {few} WHERE {rows} {order} LIMIT {n}"
         )
@@ -171,9 +172,7 @@ class Comparison:
                 statement.format(
                     id=identifier(self._source),
                     relation=relation(self._source),
-                    few=sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(percent))
-                    if few
-                    else sql.SQL(""),
+                    few=blocks if few else sql.SQL(""),
                     rows=self._scope.rows,
                     order=sql.SQL("" if few else "ORDER BY random()"),
                     n=sql.Literal(count),
@@ -239,24 +238,21 @@ class Comparison:
         """What both sides are put in order by: an expression over a row, and a field."""
         if has_bucket(self._source):
             return bucket(self._source), BUCKET
-        return sql.SQL("{}::int8").format(column_field(self._source.key[0])), self._source.key[
-            0
-        ].name
+        [key] = self._source.key
+        return sql.SQL("{}::int8").format(column_field(key)), key.name
 
     def _extent(self) -> tuple[int, int | None, int | None]:
         """How many rows there are at most, about, and the axis's first and last value."""
+        if has_bucket(self._source):
+            return max(self.count_documents(), self._source.estimate), 0, BUCKETS - 1
         axis, name = self._axis
         found = self._search(
             self._scope.documents,
             size=0,
             track_total_hits=True,
-            aggs=None
-            if has_bucket(self._source)
-            else {"first": {"min": {"field": name}}, "last": {"max": {"field": name}}},
+            aggs={"first": {"min": {"field": name}}, "last": {"max": {"field": name}}},
         )
         documents = found["hits"]["total"]["value"]
-        if has_bucket(self._source):
-            return max(documents, self._source.estimate), 0, BUCKETS - 1
         row = self._connection.execute(
             sql.SQL("SELECT min({0}), max({0}) FROM {1} WHERE {2}").format(
                 axis, relation(self._source), self._scope.rows

@@ -150,8 +150,8 @@ class Indices:
         if names_have_dots and present["mappings"].get("subobjects") is not False:
             raise IndexRefused(
                 f"{generation.index}: a column has a dot in its name now, for which the index has "
-                f"to be made anew. Leave it out with `exclude`, or delete {generation.name}: the next "
-                "run loads the table afresh."
+                f"to be made anew. Leave it out with `exclude`, or delete {generation.name}: the "
+                "next run loads the table afresh."
             )
         room = _room_for({**present["mappings"].get("properties", {}), **mappings["properties"]})
         with speaking(f"adding fields to {generation.name}"):

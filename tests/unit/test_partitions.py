@@ -236,7 +236,7 @@ def test_a_row_is_in_the_one_partition_of_its_period(
     start = first_day(by, date(2011, 10, 20))
     end = after(by, start, {"hour": 2, "day": 120, "week": 30, "month": 7, "year": 3}[by])
     create(pg, f"at {column_type}, PRIMARY KEY (number)")
-    pg.execute("SELECT setseed(%s)", [random.random()])  # noqa: S311
+    pg.execute("SELECT setseed(%s)", [random.random()])
     pg.execute(
         "INSERT INTO rows SELECT number, now(), %s::timestamptz + random() * (%s::timestamptz - %s)"
         " FROM generate_series(1, 1500) number",
