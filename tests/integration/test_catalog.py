@@ -294,12 +294,34 @@ def test_a_dropped_column_is_unknown(pg: Postgres) -> None:
 
 def test_a_table_without_the_usual_cursor_is_told_where_to_name_one(pg: Postgres) -> None:
     pg.execute("CREATE TABLE orders (id int PRIMARY KEY, modified timestamptz)")
-    message = problem(pg)
+    message = problem(pg, capture="cursor")
     assert "cursor.column names the column 'updated_at', which the table does not have" in message
     assert "modified" in message
 
 
-@pytest.mark.parametrize("column_type", ["date", "bigint", "text", "timestamptz[]", "time"])
+@pytest.mark.parametrize(
+    ("columns", "described", "cursor"),
+    [
+        ("updated_at timestamptz", {}, "updated_at"),
+        ("updated_at timestamp", {}, "updated_at"),
+        ("updated_at text", {}, None),
+        ("modified timestamptz", {}, None),
+        ("modified timestamptz", {"cursor": {"column": "modified"}}, "modified"),
+        ("updated_at timestamptz", {"capture": "snapshot"}, None),
+        ("gone boolean", {"cursor": {"soft_delete": "gone"}}, None),
+    ],
+)
+def test_the_cursor_is_the_one_that_is_named_or_the_usual_one(
+    pg: Postgres, columns: str, described: dict[str, Any], cursor: str | None
+) -> None:
+    pg.execute(f"CREATE TABLE orders (id int PRIMARY KEY, {columns})")
+    found = source(pg, **described).cursor
+    assert (found.name if found else None) == cursor
+
+
+@pytest.mark.parametrize(
+    "column_type", ["date", "numeric", "text", "bigint[]", "timestamptz[]", "time"]
+)
 def test_a_cursor_of_another_type_is_refused(pg: Postgres, column_type: str) -> None:
     orders(pg, f"changed {column_type}")
     message = problem(pg, cursor={"column": "changed"})
