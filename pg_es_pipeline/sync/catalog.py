@@ -232,6 +232,12 @@ def _source(table: Table, rows: Sequence[_Row], leaves: Mapping[str, str]) -> So
         )
     soft_delete = table.cursor.soft_delete
     partitions = table.partitions
+    if cursor is None and isinstance(partitions, NativePartitions):
+        raise SourceError(
+            f"{table.table}: without a cursor both sides are compared partition by partition, and "
+            "documents do not tell which of PostgreSQL's own partitions they belong to. Name a "
+            "cursor under cursor.column, or choose other partitions than `native`."
+        )
     key = tuple(named(name, "key") for name in table.key or _natural_key(rows))
     if not key:
         raise SourceError(

@@ -133,7 +133,8 @@ class Comparison:
         self.documents = 0
 
     def count_documents(self) -> int:
-        """The documents of the scope, as far as they are searchable."""
+        """The documents of the scope, with all that was written before."""
+        self._client.indices.refresh(index=self._generation.name)
         answer = self._client.count(index=self._generation.name, query=self._scope.documents)
         return int(answer["count"])
 

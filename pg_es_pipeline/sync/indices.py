@@ -37,7 +37,9 @@ class Generation:
 
 
 def write_alias(name: str) -> str:
-    return f"{name}.write"
+    # No index can have a name with upper-case letters: Elasticsearch would make one for a request
+    # of deletes alone, whatever `require_alias` says.
+    return f"{name}.WRITE"
 
 
 class Indices:

@@ -242,7 +242,11 @@ def _sort_out(
                 f"{generation.name}: the index is closed. Open it "
                 f"(POST /{generation.name}/_open), and run again."
             )
-        elif status == 404 or "no write index is defined" in words:
+        elif (
+            status == 404
+            or kind == "invalid_index_name_exception"  # the write alias is gone
+            or "no write index is defined" in words
+        ):
             raise IndexRefused(
                 f"{generation.name}: the index was deleted or closed while it was loaded, or its "
                 f"alias {generation.write_alias} was changed ({words}). Run again: what is missing "

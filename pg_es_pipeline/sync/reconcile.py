@@ -4,6 +4,7 @@ A repair reads the rows again, by key, and writes what they are then, under the 
 reading: whatever a load writes meanwhile, the newer reading wins.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -112,7 +113,9 @@ class Repair:
 
 
 def deletes_allowed(share: float, documents: int) -> int:
-    """How many of so many documents may be deleted."""
+    """How many of so many documents may be deleted; with a share of 1, also those to come."""
+    if share >= 1:
+        return sys.maxsize
     return max(DELETES_ALLOWED, int(share * documents))
 
 

@@ -364,3 +364,9 @@ def test_a_column_that_cannot_be_a_field_is_named_and_can_be_excluded(
     assert f"the column {name!r} cannot be the name of a field" in message
     assert "`exclude`" in message
     assert names(source(pg, exclude=[name]).columns) == ["id", "note", "updated_at"]
+
+
+def test_postgresqls_own_partitions_need_a_cursor(pg: Postgres) -> None:
+    pg.execute("CREATE TABLE orders (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+    pg.execute("CREATE TABLE low PARTITION OF orders FOR VALUES FROM (0) TO (10)")
+    assert "Name a cursor" in problem(pg, partitions={"by": "native"})

@@ -1,8 +1,9 @@
 """Runs seeds, and says which of them went wrong and how to run those again."""
 
 import argparse
-import queue
+import signal
 import sys
+from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,22 +12,30 @@ from tests.torture.scenario import Result, run, summary
 
 
 def run_all(seeds: Iterable[int], jobs: int) -> list[Result]:
-    """Runs the seeds, so many at a time, each of those with servers of its own."""
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for seed in seeds:
-        waiting.put(seed)
+    """Runs the seeds, so many at a time, each of those with servers of its own.
+
+    An interrupt ends it after the seeds under way, with the servers gone.
+    """
+    waiting = deque(seeds)
 
     def work() -> list[Result]:
         results = []
         with servers.started() as mine:
-            while not waiting.empty():
-                results.append(run(waiting.get(), mine))
+            while True:
+                try:
+                    seed = waiting.popleft()
+                except IndexError:
+                    break
+                results.append(run(seed, mine))
                 report(results[-1])
         return results
 
     with ThreadPoolExecutor(jobs) as pool:
         workers = [pool.submit(work) for _ in range(jobs)]
-        return [result for worker in workers for result in worker.result()]
+        try:
+            return [result for worker in workers for result in worker.result()]
+        finally:
+            waiting.clear()
 
 
 def report(result: Result) -> None:
@@ -47,9 +56,13 @@ def main() -> int:
     given = parser.parse_args()
     if given.seed is not None:
         given.first, given.seeds = given.seed, 1
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = run_all(range(given.first, given.first + given.seeds), min(given.jobs, given.seeds))
+    failed = sorted(result.seed for result in results if result.failed)
+    if failed:
+        print(f"seeds that failed: {', '.join(map(str, failed))}")
     print(summary(results))
-    return int(any(result.failed for result in results))
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,9 @@ def _draw_table(chance: random.Random, prefix: str, number: int) -> TortureTable
     key = (_SERIAL,) if append_only else _draw_key(chance)
     cursor = _SERIAL if append_only else chance.choice([*_CURSORS, None])
     soft_delete = None if append_only else chance.choice(_SOFT_DELETES)
-    kind = chance.choice(["none", "month", "hash", "list", "range", "native"])
+    kinds = ["none", "month", "hash", "list", "range"]
+    # PostgreSQL's own partitions need a cursor.
+    kind = chance.choice([*kinds, "native"] if cursor else kinds)
     partition, partitions = _draw_partitions(chance, kind)
     columns = (
         *key,

@@ -338,7 +338,7 @@ def test_every_allowed_index_name_is_allowed_by_elasticsearch(
         assert index_name_problem(name) is None, name
         es.indices.create(
             index=f"{name}-000001",
-            aliases={name: {}, f"{name}-000001.write": {}},
+            aliases={name: {}, f"{name}-000001.WRITE": {}},
             wait_for_active_shards=0,
         )
     assert len(es.indices.get_alias(index=f"{prefix}*")) == len(ALLOWED)

@@ -31,7 +31,7 @@ def behind_proxy(orders: Orders, choose: Choose) -> Iterator[None]:
 
 def bulk_only(answer: Callable[[bytes], Answer | None]) -> Choose:
     """Chooses answers of the loader's requests; all others are forwarded."""
-    return lambda path, body: answer(body) if ".write/_bulk" in path else None
+    return lambda path, body: answer(body) if ".WRITE/_bulk" in path else None
 
 
 def letters(orders: Orders) -> dict[str, str]:
@@ -282,20 +282,20 @@ def test_a_write_alias_that_was_removed_comes_back(orders: Orders) -> None:
     orders.insert(range(1, 11))
     orders.sync()
     name = f"{orders.table.index}-000001"
-    orders.es.indices.delete_alias(index=name, name=f"{name}.write")
+    orders.es.indices.delete_alias(index=name, name=f"{name}.WRITE")
     orders.insert(range(11, 21), age="0 s")
     orders.sync()
     assert orders.is_in_step()
     [aliases] = orders.es.indices.get_alias(index=name).values()
-    assert aliases["aliases"][f"{name}.write"]["is_hidden"]
+    assert aliases["aliases"][f"{name}.WRITE"]["is_hidden"]
 
 
 def test_a_write_alias_that_goes_in_mid_load_is_named_and_comes_back(orders: Orders) -> None:
     orders.insert(range(1, 11))
     orders.sync()
     name = f"{orders.table.index}-000001"
-    orders.es.indices.delete_alias(index=name, name=f"{name}.write")
-    with pytest.raises(IndexRefused, match=rf"alias {name}\.write was changed.*Run again"):
+    orders.es.indices.delete_alias(index=name, name=f"{name}.WRITE")
+    with pytest.raises(IndexRefused, match=rf"alias {name}\.WRITE was changed.*Run again"):
         send(orders, [line("1", b"{}")])
     orders.sync()
     assert orders.is_in_step()
