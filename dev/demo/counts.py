@@ -47,7 +47,7 @@ def show_loads(
     grid = Grid()
     for title in ("table", "index"):
         grid.add_column(title, no_wrap=True)
-    for title in ("partitions", "rows", "docs/s", "seconds", "peak MB"):
+    for title in ("partitions", "rows", "docs/s", "seconds", "MB"):
         grid.add_column(title, justify="right", no_wrap=True)
     for table in tables:
         known = [load for load in loads[table.index] if load]
