@@ -12,8 +12,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 from pydantic import Field
 
-from pg_es_pipeline.errors import PipelineError, SourceError
-from pg_es_pipeline.orchestration.loading import failing_clearly, load_partitions
+from pg_es_pipeline.errors import SourceError
+from pg_es_pipeline.orchestration.loading import failing_clearly, for_each, load_partitions
 from pg_es_pipeline.orchestration.metadata import Metadata
 from pg_es_pipeline.orchestration.names import POOL, TABLES_TAG, identifier, index_key
 from pg_es_pipeline.orchestration.partitions import add_new
@@ -52,12 +52,11 @@ def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefi
         with failing_clearly():
             wanted = _wanted(tables, config.partitions)
             with engine(postgres, elasticsearch, batching) as running:
-                failures = _sync(context, running, wanted, config.partitions)
-        if failures:
-            raise dg.Failure(
-                "\n".join(str(error) for error in failures),
-                allow_retries=False,
-            )
+
+                def one(source: Source) -> None:
+                    _load(context, running, source, config.partitions.get(source.table.index))
+
+                for_each(context, running, wanted, one)
 
     @dg.job(
         name=name,
@@ -109,33 +108,23 @@ def _wanted(tables: Sequence[Table], partitions: Mapping[str, object]) -> list[T
     return [table for table in tables if not partitions or table.index in partitions]
 
 
-def _sync(
+def _load(
     context: dg.OpExecutionContext,
     running: Engine,
-    tables: Sequence[Table],
-    partitions: Mapping[str, Sequence[str]],
-) -> list[PipelineError]:
-    """Loads table after table; one that fails does not stop the others. Returns the failures."""
-    failures: list[PipelineError] = []
-    sources = running.sources(tables)
-    for table in tables:
+    source: Source,
+    partitions: Sequence[str] | None,
+) -> None:
+    """Loads these partitions, or those that are stale."""
+    table = source.table
 
-        def done(partition: str, metadata: Metadata, table: Table = table) -> None:
-            context.log_event(
-                dg.AssetMaterialization(index_key(table), partition=partition, metadata=metadata)
-            )
+    def done(partition: str, metadata: Metadata) -> None:
+        context.log_event(
+            dg.AssetMaterialization(index_key(table), partition=partition, metadata=metadata)
+        )
 
-        try:
-            source = sources[table.index]
-            if isinstance(source, PipelineError):
-                raise source
-            keys = partitions.get(table.index) or _stale(running, source)
-            add_new(context.instance, table, keys)
-            load_partitions(context, running, source, keys, full=False, done=done)
-        except PipelineError as error:
-            context.log.error(str(error))  # noqa: TRY400 - the message says it all
-            failures.append(error)
-    return failures
+    keys = partitions or _stale(running, source)
+    add_new(context.instance, table, keys)
+    load_partitions(context, running, source, keys, full=False, done=done)
 
 
 def _stale(running: Engine, source: Source) -> list[str]:

@@ -14,6 +14,7 @@ from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.dead_letters import summary
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.sync.report import Report
+from pg_es_pipeline.tables import Table
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
@@ -35,6 +36,28 @@ def failing_clearly() -> Iterator[None]:
         yield
     except PipelineError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
+
+
+def for_each(
+    context: Context,
+    running: Engine,
+    tables: Sequence[Table],
+    work: Callable[[Source], None],
+) -> None:
+    """Works on table after table; one that fails does not stop the others, but fails the step."""
+    failures: list[PipelineError] = []
+    sources = running.sources(tables)
+    for table in tables:
+        source = sources[table.index]
+        try:
+            if isinstance(source, PipelineError):
+                raise source
+            work(source)
+        except PipelineError as error:
+            context.log.error(str(error))  # noqa: TRY400 - the message says it all
+            failures.append(error)
+    if failures:
+        raise dg.Failure("\n".join(map(str, failures)), allow_retries=False)
 
 
 def load_partitions(

@@ -1,12 +1,11 @@
 """Jobs beside the loads: `reconcile_all` compares both sides, `retry_dead_letters` tries again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 from pydantic import Field
 
-from pg_es_pipeline.errors import PipelineError
-from pg_es_pipeline.orchestration.loading import failing_clearly
+from pg_es_pipeline.orchestration.loading import failing_clearly, for_each
 from pg_es_pipeline.orchestration.names import POOL, index_key
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
@@ -47,7 +46,7 @@ def reconcile_job(tables: Sequence[Table]) -> dg.JobDefinition:
             def one(source: Source) -> None:
                 _reconcile(context, running, source, repair=config.repair)
 
-            _each(context, running, wanted, one)
+            for_each(context, running, wanted, one)
 
     return _job(RECONCILE_ALL, description, reconcile)
 
@@ -85,7 +84,7 @@ def retry_job(tables: Sequence[Table]) -> dg.JobDefinition:
                     f"{len(found.remaining):,} remain"
                 )
 
-            _each(context, running, tables, one)
+            for_each(context, running, tables, one)
 
     return _job(RETRY_DEAD_LETTERS, description, retry)
 
@@ -116,28 +115,6 @@ def _reconcile(
             },
         )
     )
-
-
-def _each(
-    context: dg.OpExecutionContext,
-    running: Engine,
-    tables: Sequence[Table],
-    work: Callable[[Source], None],
-) -> None:
-    """Works on table after table; one that fails does not stop the others, but fails the step."""
-    failures: list[PipelineError] = []
-    sources = running.sources(tables)
-    for table in tables:
-        source = sources[table.index]
-        try:
-            if isinstance(source, PipelineError):
-                raise source
-            work(source)
-        except PipelineError as error:
-            context.log.error(str(error))  # noqa: TRY400 - the message says it all
-            failures.append(error)
-    if failures:
-        raise dg.Failure("\n".join(map(str, failures)), allow_retries=False)
 
 
 def _job(name: str, description: str, op: dg.OpDefinition) -> dg.JobDefinition:
