@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from elasticsearch import Elasticsearch
 from psycopg import sql
 
 from pg_es_pipeline.errors import SourceError
+from pg_es_pipeline.sync.buckets import LONG, NOTHING, Part, Sum, between, groups, stretches
 from pg_es_pipeline.sync.documents import (
     BUCKET,
     BUCKETS,
@@ -28,18 +29,16 @@ from pg_es_pipeline.sync.documents import (
 )
 from pg_es_pipeline.sync.documents import field as column_field
 from pg_es_pipeline.sync.indices import Generation
-from pg_es_pipeline.sync.partitions import any_of, documents_of, predicate
 from pg_es_pipeline.sync.postgres import Connection
 from pg_es_pipeline.sync.rows import documents
+from pg_es_pipeline.sync.scope import Scope
 
 ROWS_PER_BUCKET = 100
 BUCKETS_AT_ONCE = 50_000
 """Elasticsearch answers with at most 65,536 buckets."""
 KEYS_AT_ONCE, DOCUMENTS_AT_ONCE = 10_000, 1_000
-_STRETCHES_AT_ONCE = 500
 _EXACT = 1 << 53
 """Elasticsearch sums up in doubles, which are exact up to here."""
-_LIMIT = 1 << 63
 
 
 class Level(StrEnum):
@@ -50,37 +49,6 @@ class Level(StrEnum):
     """The hash of the content that each document carries."""
     FULL = "full"
     """The documents themselves, as Elasticsearch returns them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The rows and the documents that are held against each other."""
-
-    rows: sql.Composable
-    documents: dict[str, Any]
-
-
-def whole_table(document: Document, partitions: list[str]) -> Scope:
-    """All documents of the index, and the rows that belong to any of its partitions."""
-    return _without_deleted(document, any_of(document.source, partitions), {"match_all": {}})
-
-
-def one_partition(document: Document, partition: str) -> Scope:
-    """Raises SourceError where the documents do not tell which partition they belong to."""
-    documents = documents_of(document.source, partition)
-    if documents is None:
-        raise SourceError(
-            f"{document.source.table.table}: which documents belong to the partition {partition} "
-            "cannot be told, because the column that says it is not a field that can be searched "
-            "so, or PostgreSQL alone knows. Compare the whole table, which needs no partition."
-        )
-    return _without_deleted(document, predicate(document.source, partition), documents)
-
-
-def _without_deleted(document: Document, rows: sql.Composable, documents: dict[str, Any]) -> Scope:
-    if document.is_deleted is not None:
-        rows = sql.SQL("({}) AND NOT ({})").format(rows, document.is_deleted)
-    return Scope(rows, documents)
 
 
 @dataclass(slots=True)
@@ -104,7 +72,7 @@ class Differences:
 
 
 class Comparison:
-    """Compares once, within one scope."""
+    """Compares once, within one scope; what was written before is taken into account."""
 
     def __init__(
         self,
@@ -120,6 +88,7 @@ class Comparison:
                 f"{document.source.table.table}: its documents carry no hash of their content. Set "
                 "`content_hash: true` for the table, or compare the documents themselves."
             )
+        client.indices.refresh(index=generation.name)
         self._connection = connection
         self._client = client
         self._generation = generation
@@ -133,14 +102,12 @@ class Comparison:
         self.documents = 0
 
     def count_documents(self) -> int:
-        """The documents of the scope, with all that was written before."""
-        self._client.indices.refresh(index=self._generation.name)
+        """The documents of the scope."""
         answer = self._client.count(index=self._generation.name, query=self._scope.documents)
         return int(answer["count"])
 
     def differences(self) -> Iterator[Differences]:
-        """The differences, some at a time; what was written before is taken into account."""
-        self._client.indices.refresh(index=self._generation.name)
+        """The differences, some at a time."""
         rows, first, last = self._extent()
         if first is not None and last is not None:
             yield from self._between(first, last + 1, rows, count=True)
@@ -148,7 +115,6 @@ class Comparison:
 
     def sample(self, count: int) -> Iterator[Differences]:
         """The differences among so many documents and as many rows, drawn at random."""
-        self._client.indices.refresh(index=self._generation.name)
         drawn = self._search(
             {"function_score": {"query": self._scope.documents, "random_score": {}}},
             size=count,
@@ -156,8 +122,7 @@ class Comparison:
         )["hits"]["hits"]
         ids = list(dict.fromkeys([hit["_id"] for hit in drawn] + self._random_rows(count)))
         self.rows = self.documents = len(ids)
-        for start in range(0, len(ids), DOCUMENTS_AT_ONCE):
-            yield self._compare(ids[start : start + DOCUMENTS_AT_ONCE])
+        yield self._compare(ids)
 
     def _random_rows(self, count: int) -> list[str]:
         # All rows of some blocks, where that is possible and there are enough of them.
@@ -216,7 +181,7 @@ class Comparison:
                 self.documents += sum(one.rows for one in in_documents.values())
             differing, crowded = {}, []
             for number in sorted(in_rows.keys() | in_documents.keys()):
-                left, right = in_rows.get(number, _NOTHING), in_documents.get(number, _NOTHING)
+                left, right = in_rows.get(number, NOTHING), in_documents.get(number, NOTHING)
                 if left == right and self._is_exact(part, left.rows):
                     continue
                 size = max(left.rows, right.rows)
@@ -228,7 +193,7 @@ class Comparison:
             for number, size in crowded:
                 yield from self._between(*part.bounds(number), size, count=False)
 
-    def _is_exact(self, part: "Part", count: int) -> bool:
+    def _is_exact(self, part: Part, count: int) -> bool:
         if self._level is Level.FULL:
             return False
         highest = 1 << 32 if self._level is Level.CONTENT else max(abs(part.start), abs(part.end))
@@ -266,12 +231,12 @@ class Comparison:
                 # A double: its neighbours are included.
                 value = int(aggregations[end]["value"])
                 slack = abs(value) // _EXACT * 2
-                values += [max(value - slack, -_LIMIT), min(value + slack, _LIMIT - 1)]
+                values += [max(value - slack, -LONG), min(value + slack, LONG - 1)]
         if not values:
             return 0, None, None
         return max(documents, self._source.estimate), min(values), max(values)
 
-    def _row_sums(self, part: "Part") -> dict[int, "Sum"]:
+    def _row_sums(self, part: Part) -> dict[int, Sum]:
         axis, _ = self._axis
         # OFFSET 0: the planner takes every row for a bucket of its own, and would sort them whole.
         hashed = self._level is Level.CONTENT
@@ -290,7 +255,7 @@ class Comparison:
             for number, count, total in self._connection.execute(statement)
         }
 
-    def _document_sums(self, part: "Part") -> dict[int, "Sum"]:
+    def _document_sums(self, part: Part) -> dict[int, Sum]:
         _, name = self._axis
         answer = self._search(
             {"bool": {"filter": [self._scope.documents, {"range": {name: part.range}}]}},
@@ -317,13 +282,13 @@ class Comparison:
             for found in answer["aggregations"]["buckets"]["buckets"]
         }
 
-    def _drill(self, part: "Part", differing: dict[int, int]) -> Iterator[Differences]:
+    def _drill(self, part: Part, differing: dict[int, int]) -> Iterator[Differences]:
         """Compares these buckets, whose sizes are given, key by key."""
         if not differing:
             return
         rows = self._rows(part, list(differing))
         read = next(rows, None)
-        for numbers in _groups(differing, self._at_once):
+        for numbers in groups(differing, self._at_once):
             documents = self._documents(part, numbers)
             found = Differences()
             while read is not None and read[0] <= numbers[-1]:
@@ -337,7 +302,7 @@ class Comparison:
             if found.count:
                 yield found
 
-    def _rows(self, part: "Part", numbers: list[int]) -> Iterator[tuple[int, str, Any]]:
+    def _rows(self, part: Part, numbers: list[int]) -> Iterator[tuple[int, str, Any]]:
         """The rows of these buckets: number, `_id` and value, by number."""
         axis, _ = self._axis
         match self._level:
@@ -362,15 +327,15 @@ class Comparison:
             for number, id, text in cursor.stream(statement, size=1000):
                 yield number, id, json.loads(text) if self._level is Level.FULL else text
 
-    def _documents(self, part: "Part", numbers: list[int]) -> dict[str, Any]:
+    def _documents(self, part: Part, numbers: list[int]) -> dict[str, Any]:
         """The documents of these buckets: value by `_id`."""
         return self._documents_in(
-            [(part.bounds(low)[0], part.bounds(high)[1]) for low, high in _stretches(numbers)]
+            [(part.bounds(low)[0], part.bounds(high)[1]) for low, high in stretches(numbers)]
         )
 
     def _documents_in(self, stretches: list[tuple[int, int]]) -> dict[str, Any]:
         name = self._axis[1]
-        inside = [{"range": {name: _range(start, end)}} for start, end in stretches]
+        inside = [{"range": {name: between(start, end)}} for start, end in stretches]
         answer = self._search(
             {"bool": {"filter": [self._scope.documents, {"bool": {"should": inside}}]}},
             size=self._at_once,
@@ -411,7 +376,7 @@ class Comparison:
         if extra := [id for id in ids if id not in rows]:
             yield Differences(extra=extra)
 
-    def _where(self, part: "Part") -> sql.Composable:
+    def _where(self, part: Part) -> sql.Composable:
         axis, _ = self._axis
         if has_bucket(self._source) and part.start == 0 and part.end == BUCKETS:
             return sql.SQL("({})").format(self._scope.rows)
@@ -421,68 +386,3 @@ class Comparison:
 
     def _search(self, query: dict[str, Any], **arguments: Any) -> Any:
         return self._client.search(index=self._generation.name, query=query, **arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A stretch of the axis, cut into buckets of the same width, which are numbered from 0."""
-
-    start: int
-    end: int
-    width: int
-
-    def number(self, axis: sql.Composable) -> sql.Composed:
-        """The expression of a row's bucket."""
-        # Beyond 64 bits a difference does not fit into a bigint.
-        wide = self.end - self.start >= _LIMIT
-        return sql.SQL("div({}::numeric - {}, {})::int8" if wide else "(({} - {}) / {})").format(
-            axis, sql.Literal(self.start), sql.Literal(self.width)
-        )
-
-    def bounds(self, number: int) -> tuple[int, int]:
-        start = self.start + number * self.width
-        return start, min(start + self.width, self.end)
-
-    @property
-    def range(self) -> dict[str, int]:
-        return _range(self.start, self.end)
-
-
-def _range(start: int, end: int) -> dict[str, int]:
-    # `lt` of one beyond the highest value of the field's type is refused.
-    return {"gte": start, "lte": end - 1}
-
-
-class Sum(NamedTuple):
-    """What is known of a bucket on one side."""
-
-    rows: int
-    total: float
-
-
-_NOTHING = Sum(0, 0.0)
-
-
-def _groups(sizes: dict[int, int], at_once: int) -> Iterator[list[int]]:
-    """Buckets in order, together as many as are read at once."""
-    group: list[int] = []
-    count = 0
-    for number, size in sizes.items():
-        if group and (count + size > at_once or len(group) == _STRETCHES_AT_ONCE):
-            yield group
-            group, count = [], 0
-        group.append(number)
-        count += size
-    if group:
-        yield group
-
-
-def _stretches(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """The first and the last of each run of neighbours."""
-    low = previous = numbers[0]
-    for number in numbers[1:]:
-        if number != previous + 1:
-            yield low, previous
-            low = number
-        previous = number
-    yield low, previous

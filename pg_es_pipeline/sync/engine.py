@@ -12,7 +12,7 @@ from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings, Pos
 from pg_es_pipeline.sync import elastic, postgres
 from pg_es_pipeline.sync.catalog import Source, introspect
 from pg_es_pipeline.sync.checkpoints import INDEX, Checkpoint, Checkpoints
-from pg_es_pipeline.sync.compare import Level, one_partition, whole_table
+from pg_es_pipeline.sync.compare import Level
 from pg_es_pipeline.sync.documents import Document
 from pg_es_pipeline.sync.indices import Generation, Indices
 from pg_es_pipeline.sync.load import Loader
@@ -22,6 +22,7 @@ from pg_es_pipeline.sync.partitions import current_keys, documents_of
 from pg_es_pipeline.sync.reconcile import Reconciliation, reconcile
 from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.sync.retry import Retry, retry
+from pg_es_pipeline.sync.scope import one_partition, whole_table
 from pg_es_pipeline.sync.snapshot import Present, horizon
 from pg_es_pipeline.sync.staleness import Stale, stale_partitions
 from pg_es_pipeline.sync.throttle import BatchSize, RateLimit
@@ -193,7 +194,7 @@ class Engine:
                     f"{source.table.index}: there is no index yet. Load the table first."
                 )
             if partition is None:
-                scope = whole_table(document, current_keys(self.connection, source))
+                scope = whole_table(document)
             else:
                 scope = one_partition(document, partition)
             usual = Level.CONTENT if source.content_hash else Level.KEYS
@@ -213,7 +214,7 @@ class Engine:
     def _remove_orphans(self, document: Document, generation: Generation, partition: str) -> None:
         """Deletes the documents whose rows a database that was set back has no more."""
         if documents_of(document.source, partition) is None:
-            scope = whole_table(document, current_keys(self.connection, document.source))
+            scope = whole_table(document)
         else:
             scope = one_partition(document, partition)
         share = document.source.table.max_deletes

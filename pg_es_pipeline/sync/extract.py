@@ -19,7 +19,7 @@ _END = b"\xff\xff"
 _NULL = _INT32.pack(-1)
 
 # Types whose comparison is PostgreSQL's own whatever the search path. Others are compared as text.
-_ORDERED = {
+ORDERED = {
     *("int2", "int4", "int8", "numeric", "date", "timestamp", "timestamptz"),
     *("text", "varchar", "bpchar", "uuid"),
 }
@@ -74,7 +74,7 @@ class Order:
         values = [
             sql.SQL("{}::{}").format(
                 sql.Literal(text),
-                sql.SQL(column.declared if column.type in _ORDERED else "text"),
+                sql.SQL(column.declared if column.type in ORDERED else "text"),
             )
             for column, text in zip(columns, position, strict=True)
         ]
@@ -104,7 +104,7 @@ def _without(columns: tuple[Column, ...], column: Column | None) -> tuple[Column
 
 
 def _comparable(column: Column) -> sql.Composable:
-    if column.type in _ORDERED:
+    if column.type in ORDERED:
         return field(column)
     return sql.SQL("{}::text").format(field(column))
 

@@ -18,7 +18,7 @@ from functools import partial
 from psycopg import sql
 
 from pg_es_pipeline.sync.checkpoints import Checkpoint, FullPass
-from pg_es_pipeline.sync.compare import Level, one_partition
+from pg_es_pipeline.sync.compare import Level
 from pg_es_pipeline.sync.dead_letters import DeadLetters
 from pg_es_pipeline.sync.documents import Document, field, relation
 from pg_es_pipeline.sync.extract import (
@@ -37,8 +37,10 @@ from pg_es_pipeline.sync.indices import Generation
 from pg_es_pipeline.sync.load import Outcome
 from pg_es_pipeline.sync.means import Means
 from pg_es_pipeline.sync.partitions import predicate
+from pg_es_pipeline.sync.postgres import planned_rows
 from pg_es_pipeline.sync.reconcile import Repair, comparing, deletes_allowed
 from pg_es_pipeline.sync.report import Report
+from pg_es_pipeline.sync.scope import one_partition
 from pg_es_pipeline.sync.snapshot import (
     Present,
     lag_seconds,
@@ -319,10 +321,8 @@ class PartitionLoad:
                 self._save()
 
     def _estimate(self, condition: sql.Composable) -> int:
-        """Rows that the planner expects; 0 where it does not say."""
-        row = self._means.connection.execute(
-            sql.SQL("EXPLAIN (FORMAT JSON) SELECT 1 FROM {} WHERE ({}) AND ({})").format(
-                relation(self._source), self._where, condition
-            )
-        ).fetchone()
-        return int(row[0][0]["Plan"]["Plan Rows"]) if row else 0
+        """Rows that the planner expects."""
+        query = sql.SQL("SELECT 1 FROM {} WHERE ({}) AND ({})").format(
+            relation(self._source), self._where, condition
+        )
+        return planned_rows(self._means.connection, query)

@@ -1,6 +1,5 @@
 """The partitions of a table: their keys, and which rows and documents each of them has."""
 
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -111,13 +110,14 @@ def predicate(source: Source, key: str) -> sql.Composable:
     raise SourceError(f"{source.table.table}: has no partition {key!r}.")
 
 
-def any_of(source: Source, partitions: Sequence[str]) -> sql.Composable:
-    """The condition that a row of any partition meets."""
+def any_of(source: Source) -> sql.Composable:
+    """The condition that a row of any partition meets, as they are now."""
     kind, column = source.table.partitions, source.partition_column
     match kind:
-        case TimePartitions() if not partitions:
-            return sql.SQL("false")
         case TimePartitions() if column:
+            partitions = keys(kind, datetime.now(UTC))
+            if not partitions:
+                return sql.SQL("false")
             lower, upper = (
                 _literal(bounds(kind, key)[end], column.type, kind.time_zone)
                 for end, key in ((0, partitions[0]), (1, partitions[-1]))

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import TupleRow
 
 from pg_es_pipeline.errors import ServerAway, SourceError
@@ -79,6 +80,14 @@ def connect(settings: PostgresSettings) -> Connection:
         [list(pinned), list(pinned.values())],
     )
     return connection
+
+
+def planned_rows(connection: Connection, query: sql.Composable) -> int:
+    """How many rows the planner expects of a query: it scales what was counted last to the size of
+    now, and knows views as well."""
+    row = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query)).fetchone()
+    assert row is not None
+    return int(row[0][0]["Plan"]["Plan Rows"])
 
 
 @contextmanager

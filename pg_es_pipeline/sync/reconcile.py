@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 from pg_es_pipeline.errors import DeletesRefused
 from pg_es_pipeline.sync import rows
-from pg_es_pipeline.sync.compare import Comparison, Differences, Level, Scope
+from pg_es_pipeline.sync.compare import Comparison, Differences, Level
 from pg_es_pipeline.sync.dead_letters import DeadLetters
 from pg_es_pipeline.sync.documents import Document
 from pg_es_pipeline.sync.indices import Generation
 from pg_es_pipeline.sync.load import Outcome
 from pg_es_pipeline.sync.means import Means
+from pg_es_pipeline.sync.scope import Scope
 
 DELETES_ALLOWED = 10
 """So many documents may always be deleted, whatever the share."""

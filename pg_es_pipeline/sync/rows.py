@@ -9,16 +9,10 @@ from psycopg import sql
 
 from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.documents import Document, field, identifier, relation
-from pg_es_pipeline.sync.extract import UNWRITABLE, Batch, Refusal, unwritable
-from pg_es_pipeline.sync.partitions import any_of, current_keys
+from pg_es_pipeline.sync.extract import ORDERED, UNWRITABLE, Batch, Refusal, unwritable
+from pg_es_pipeline.sync.partitions import any_of
 from pg_es_pipeline.sync.postgres import Connection
 from pg_es_pipeline.sync.snapshot import snapshot
-
-# Types that are compared by PostgreSQL's own operators, for which the key's index can be used.
-_INDEXED = {
-    *("int2", "int4", "int8", "numeric", "date", "timestamp", "timestamptz"),
-    *("text", "varchar", "bpchar", "uuid"),
-}
 
 
 def lines(
@@ -58,7 +52,7 @@ def _select(
 ) -> Iterator[tuple[str, Any]]:
     """An expression over each of the rows, by `_id`."""
     wanted = set(ids)
-    inside = any_of(document.source, current_keys(connection, document.source))
+    inside = any_of(document.source)
     for condition in _conditions(connection, document.source, list(wanted)):
         statement = sql.SQL("SELECT {}, {} FROM {} WHERE ({}) AND ({})").format(
             identifier(document.source),
@@ -84,7 +78,7 @@ def _conditions(
     connection: Connection, source: Source, ids: Sequence[str]
 ) -> Iterator[sql.Composable]:
     """Together they find the rows of these `_id`s, by the key's index where that can be."""
-    if any(column.array or column.type not in _INDEXED for column in source.key):
+    if any(column.array or column.type not in ORDERED for column in source.key):
         yield _by_identifier(source, ids)
         return
     hashed = [one for one in ids if one.startswith("sha256:")]

@@ -19,7 +19,15 @@ MARGIN_SECONDS = 2
 # Any number will do, as long as it is always the same one.
 _LOCK = 7_026_427_253
 
-# Our own readers are not waited for: they write nothing. Where other sessions cannot be seen (no
+# Our own readers are not waited for: they write nothing.
+IS_WAITED_FOR = f"""
+datname = current_database() AND pid <> pg_backend_pid()
+AND application_name <> '{APPLICATION_NAME}'
+AND backend_type NOT IN ('autovacuum worker', 'walsender')
+"""
+"""The condition on pg_stat_activity of a session whose transaction the horizon waits for."""
+
+# Where other sessions cannot be seen (no
 # pg_read_all_stats, or a standby, whose writers are elsewhere), no transaction is taken to stay
 # open longer than the lookback. A prepared transaction shows when it was prepared, not when it
 # began: the horizon stays where it was.
@@ -27,10 +35,7 @@ _HORIZON = f"""
 WITH seen AS (
     SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AND NOT pg_is_in_recovery()
                AS writers,
-           (SELECT min(xact_start) FROM pg_stat_activity
-            WHERE datname = current_database() AND pid <> pg_backend_pid()
-                  AND application_name <> '{APPLICATION_NAME}'
-                  AND backend_type NOT IN ('autovacuum worker', 'walsender')) AS oldest,
+           (SELECT min(xact_start) FROM pg_stat_activity WHERE {IS_WAITED_FOR}) AS oldest,
            (SELECT min(prepared) FROM pg_prepared_xacts
             WHERE database = current_database()) AS prepared
 ), safe AS (

@@ -105,7 +105,8 @@ def status(engine: Engine, tables: Sequence[Table]) -> list[TableStatus]:
 
 
 def _fill(one: TableStatus, engine: Engine, source: Source, dead: Mapping[str, int]) -> None:
-    one.rows_estimate = _rows_estimate(engine.connection, source)
+    every_row = sql.SQL("SELECT 1 FROM {}").format(relation(source))
+    one.rows_estimate = postgres.planned_rows(engine.connection, every_row)
     generation = Indices(engine.client).find(Document(source))
     partitions = engine.partitions(source)
     checkpoints: dict[str, Checkpoint] = {}
@@ -156,15 +157,6 @@ def _seconds(clock: datetime, moment: str | None) -> float | None:
     if moment is None:
         return None
     return round((clock - datetime.fromisoformat(moment)).total_seconds(), 3)
-
-
-def _rows_estimate(connection: postgres.Connection, source: Source) -> int:
-    # The planner scales what was counted last to the size of now, and knows views as well.
-    row = connection.execute(
-        sql.SQL("EXPLAIN (FORMAT JSON) SELECT 1 FROM {}").format(relation(source))
-    ).fetchone()
-    assert row is not None
-    return int(row[0][0]["Plan"]["Plan Rows"])
 
 
 def _documents(

@@ -7,7 +7,8 @@ from decimal import Decimal
 from psycopg import sql
 
 from pg_es_pipeline.sync.checks.finding import POSTGRESQL, Finding, quoted
-from pg_es_pipeline.sync.postgres import APPLICATION_NAME, Connection
+from pg_es_pipeline.sync.postgres import Connection
+from pg_es_pipeline.sync.snapshot import IS_WAITED_FOR
 
 OLDEST_VERSION = 13
 
@@ -21,16 +22,12 @@ SELECT current_user::text, pg_has_role(current_user, 'pg_read_all_stats', 'USAGE
        pg_is_in_recovery()
 """
 
-# The transactions that the horizon waits for.
 _OPEN = f"""
 SELECT pid, usename::text, application_name, state,
        extract(epoch FROM clock_timestamp() - xact_start),
        query_start::timestamptz(0)::text
 FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
-      AND application_name <> '{APPLICATION_NAME}'
-      AND backend_type NOT IN ('autovacuum worker', 'walsender')
-      AND clock_timestamp() - xact_start >= %s
+WHERE {IS_WAITED_FOR} AND clock_timestamp() - xact_start >= %s
 ORDER BY xact_start
 """
 

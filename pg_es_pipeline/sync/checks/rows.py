@@ -65,7 +65,7 @@ def _conditions(source: Source, partitions: Sequence[str]) -> dict[str, sql.Comp
         return conditions
     if not column.not_null:
         conditions["no partition"] = is_null.format(field(column))
-    outside: sql.Composable = sql.SQL("NOT ({})").format(any_of(source, partitions))
+    outside: sql.Composable = sql.SQL("NOT ({})").format(any_of(source))
     if isinstance(kind, TimePartitions) and partitions and kind.end is None:
         now_ends = bounds(kind, partitions[-1])[1]
         if column.type == "timestamptz":
