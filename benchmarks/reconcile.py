@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from elasticsearch import Elasticsearch
 from rich.console import Console
 from rich.table import Table as Grid
@@ -24,6 +23,7 @@ from rich.table import Table as Grid
 from dev.stack import Stack
 from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings, PostgresSettings
 from pg_es_pipeline.sync.engine import Engine
+from pg_es_pipeline.sync.postgres import connect
 from pg_es_pipeline.tables import Table
 
 REPETITIONS = 3
@@ -89,16 +89,14 @@ def main() -> None:
 
 
 def _fill(variables: dict[str, str], size: int) -> None:
-    with _connect(variables) as connection:
+    with connect(_postgres(variables)) as connection:
         for table, key, value in (("numbered", "bigint", "n"), ("named", "text", "'k' || n")):
-            connection.execute(f"DROP TABLE IF EXISTS {table}")
-            connection.execute(f"CREATE TABLE {table} (id {key} PRIMARY KEY, {COLUMNS})")
-            connection.execute(
-                f"INSERT INTO {table} SELECT {value}, {VALUES} FROM generate_series(1, %s) n",
-                [size],
-            )
-            connection.execute(f"CREATE INDEX ON {table} (updated_at, id)")
-        connection.execute("VACUUM ANALYZE numbered, named")
+            connection.execute(f"DROP TABLE IF EXISTS public.{table}")
+            connection.execute(f"CREATE TABLE public.{table} (id {key} PRIMARY KEY, {COLUMNS})")
+            rows = f"SELECT {value}, {VALUES} FROM generate_series(1, %s) n"
+            connection.execute(f"INSERT INTO public.{table} {rows}", [size])
+            connection.execute(f"CREATE INDEX ON public.{table} (updated_at, id)")
+        connection.execute("VACUUM ANALYZE public.numbered, public.named")
     with _client(variables) as client:
         for table in TABLES.values():
             client.indices.delete(index=f"{table.index}-000001", ignore_unavailable=True)
@@ -106,15 +104,15 @@ def _fill(variables: dict[str, str], size: int) -> None:
 
 def _measure(what: str, variables: dict[str, str], size: int) -> dict[str, Any]:
     if what == "snapshot run":
-        with _connect(variables) as connection:
+        with connect(_postgres(variables)) as connection:
             connection.execute(
-                "UPDATE numbered SET amount = amount + 1 WHERE id IN "
-                "(SELECT id FROM numbered ORDER BY random() LIMIT %s)",
+                "UPDATE public.numbered SET amount = amount + 1 WHERE id IN "
+                "(SELECT id FROM public.numbered ORDER BY random() LIMIT %s)",
                 [size // 1000],
             )
             connection.execute(
-                "DELETE FROM numbered WHERE id IN "
-                "(SELECT id FROM numbered ORDER BY random() LIMIT %s)",
+                "DELETE FROM public.numbered WHERE id IN "
+                "(SELECT id FROM public.numbered ORDER BY random() LIMIT %s)",
                 [size // 10_000],
             )
     else:
@@ -129,14 +127,10 @@ def _measure(what: str, variables: dict[str, str], size: int) -> dict[str, Any]:
     return _run("compare", what, variables)
 
 
-def _connect(variables: dict[str, str]) -> psycopg.Connection[Any]:
-    return psycopg.connect(
-        host=variables["PG_HOST"],
-        port=variables["PG_PORT"],
-        dbname=variables["PG_DATABASE"],
-        user=variables["PG_USER"],
+def _postgres(variables: dict[str, str]) -> PostgresSettings:
+    return PostgresSettings(
+        **{name: variables[f"PG_{name}".upper()] for name in ("host", "port", "database", "user")},
         password=variables["PG_PASSWORD"],
-        autocommit=True,
     )
 
 
@@ -158,12 +152,8 @@ def _run(task: str, what: str, variables: dict[str, str]) -> dict[str, Any]:
 
 
 def _child(task: str, what: str, variables: dict[str, str]) -> None:
-    postgres = PostgresSettings(
-        **{name: variables[f"PG_{name}".upper()] for name in ("host", "port", "database", "user")},
-        password=variables["PG_PASSWORD"],
-    )
     elasticsearch = ElasticsearchSettings(host=variables["ES_HOST"], port=variables["ES_PORT"])
-    with Engine(postgres, elasticsearch, BatchingSettings()) as engine:
+    with Engine(_postgres(variables), elasticsearch, BatchingSettings()) as engine:
         source = engine.source(TABLES[what])
         started = time.monotonic()
         found = 0
