@@ -301,6 +301,22 @@ def test_a_write_alias_that_goes_in_mid_load_is_named_and_comes_back(orders: Ord
     assert orders.is_in_step()
 
 
+def test_deletes_alone_do_not_make_an_index_that_was_deleted(orders: Orders) -> None:
+    """Elasticsearch makes one for them, whatever `require_alias` says, where the name allows it."""
+    orders.insert(range(1, 11))
+    orders.sync()
+    name = f"{orders.table.index}-000001"
+    head = {"_id": "1", "version": 4_000_000_000_000_000, "version_type": "external_gte"}
+    lines = [json.dumps({"delete": head}).encode() + b"\n"]
+    generation = generation_of(orders)
+    orders.es.indices.delete(index=name)
+    with orders.engine() as engine, pytest.raises(IndexRefused, match="was deleted"):
+        engine._loader.submit(generation, Batch(lines, 100, [], settled=True)).result()
+    assert not orders.es.indices.get(index=f"{orders.table.index}*", expand_wildcards="all")
+    orders.sync(full=True)
+    assert orders.is_in_step()
+
+
 def test_an_alias_that_was_removed_is_asked_for(orders: Orders) -> None:
     orders.insert(range(1, 11))
     orders.sync()

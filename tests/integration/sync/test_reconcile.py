@@ -12,7 +12,7 @@ from pg_es_pipeline.errors import DeletesRefused, SourceError
 from pg_es_pipeline.sync import compare
 from pg_es_pipeline.sync.checkpoints import Checkpoints
 from pg_es_pipeline.sync.compare import Level
-from pg_es_pipeline.sync.reconcile import Reconciliation
+from pg_es_pipeline.sync.reconcile import Reconciliation, deletes_allowed
 from pg_es_pipeline.tables import Table
 from tests.integration.orders import Orders
 
@@ -250,3 +250,24 @@ def test_a_reconcile_leaves_its_versions_to_those_who_come_later(
     things.sync()
 
     assert things.difference() == set()
+
+
+def test_documents_that_were_just_written_count_for_what_may_be_deleted(things: Things) -> None:
+    things.table = things.table.model_copy(update={"max_deletes": 0.5})
+    fill(things, "id bigint", "n", rows=0)
+    things.es.indices.put_settings(
+        index=things.table.index, settings={"index.refresh_interval": "-1"}
+    )
+    things.pg.execute(
+        "INSERT INTO things SELECT n, 'new', false, now() FROM generate_series(1, 100) n"
+    )
+    with things.engine() as engine:
+        engine.sync(engine.source(things.table), "all")
+    things.pg.execute("DELETE FROM things WHERE id <= 20")
+
+    assert things.reconcile().deleted == 20
+
+
+def test_all_may_go_where_that_is_allowed_also_what_is_written_meanwhile() -> None:
+    assert deletes_allowed(1.0, 5) > 1_000_000_000
+    assert deletes_allowed(0.5, 100) == 50
