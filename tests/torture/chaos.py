@@ -23,6 +23,14 @@ PATIENCE = 5.0
 """Seconds; a fault that lasts longer is one more to be killed in."""
 
 
+STOP_SECONDS = 120
+"""How long a loader may take to end its load."""
+
+
+class LoaderHangs(Exception):
+    """A loader did not end; with where each of its threads is."""
+
+
 OVERLOAD_SECONDS = 4.0
 """Past the time for which a loader tries again (loader.SHORTER)."""
 
@@ -73,7 +81,11 @@ class Loaders:
             process.terminate()
         try:
             for process in self._processes:
-                process.wait(60)
+                process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGUSR1)  # it writes where it is
+            wait_until(lambda: "most recent call" in self.last_words(), 5)
+            raise LoaderHangs(self.last_words()) from None
         finally:
             for process in self._processes:
                 process.kill()

@@ -6,7 +6,9 @@ PLAN is a JSON file with the entries of the tables file, LOG a file that gets a 
 PG_* and ES_* name the servers; Elasticsearch is meant to be the proxy.
 """
 
+import faulthandler
 import json
+import logging
 import random
 import signal
 import sys
@@ -97,6 +99,9 @@ class Loader:
 
 
 def main() -> None:
+    faulthandler.register(signal.SIGUSR1)
+    # It warns on stderr when a server that went away cannot be told to cancel a statement.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     plan, seed, log = sys.argv[1:]
     for (module, name), value in SHORTER.items():
         assert hasattr(module, name), f"{module.__name__} has no {name} any more"

@@ -97,10 +97,15 @@ class Proxy:
         self._server.server_close()
         self._thread.join()
 
-    def release(self) -> None:
-        """Forwards what is late, and waits until nothing more can reach Elasticsearch."""
+    def release(self) -> bool:
+        """Forwards what is late, and waits until nothing more can reach Elasticsearch.
+
+        Returns whether there was anything.
+        """
+        anything = self._server.is_busy()
         self._server.released.set()
         self._server.wait_until_idle()
+        return anything
 
 
 class _Server(ThreadingHTTPServer):
@@ -120,6 +125,10 @@ class _Server(ThreadingHTTPServer):
         with self._idle:
             self._under_way += change
             self._idle.notify_all()
+
+    def is_busy(self) -> bool:
+        with self._idle:
+            return bool(self._under_way)
 
     def wait_until_idle(self) -> None:
         with self._idle:

@@ -105,7 +105,7 @@ def _draw_table(chance: random.Random, prefix: str, number: int) -> TortureTable
         capture = {"capture": "cursor", "content_hash": hidden and chance.random() < 0.5}
     details = {
         **({"column": cursor.name} if cursor else {}),
-        **({"lookback_ids": _CACHE * 100} if append_only else {}),
+        **({"lookback_ids": _CACHE * 10_000} if append_only else {}),
         **({"soft_delete": soft_delete.name} if soft_delete else {}),
     }
     return TortureTable(
