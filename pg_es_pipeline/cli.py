@@ -5,6 +5,7 @@ from contextlib import suppress
 import typer
 
 from pg_es_pipeline.commands.check import check
+from pg_es_pipeline.commands.reindex import reindex, rollback
 from pg_es_pipeline.commands.retry import retry
 from pg_es_pipeline.commands.status import status
 from pg_es_pipeline.commands.verify import verify
@@ -25,6 +26,8 @@ app.command()(check)
 app.command()(status)
 app.command()(verify)
 app.command()(retry)
+app.command()(reindex)
+app.command()(rollback)
 
 # The local stack belongs to a checkout; an installed package has none.
 with suppress(ModuleNotFoundError):

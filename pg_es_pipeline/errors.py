@@ -20,6 +20,12 @@ class SourceError(PipelineError):
     """A table in PostgreSQL is missing or lacks what its entry in the tables file asks for."""
 
 
+class TableChanged(SourceError):
+    """A table's columns have changed while it was read."""
+
+    passing = True
+
+
 class IndexRefused(PipelineError):
     """An index cannot be created, belongs to something else, or has another mapping."""
 

@@ -201,6 +201,11 @@ class Table(_Model):
     """Refused rows that the index may have before its runs fail."""
     max_deletes: Share = 0.1
     """The share of the documents that a reconcile may delete."""
+    reindex: Literal["auto", "manual"] = "auto"
+    """Whether a new generation is loaded by itself where the live one cannot take the table's rows
+    as they have come to be."""
+    keep_generations: Duration = timedelta(days=3)
+    """How long a generation that was live is kept to go back to."""
 
     @model_validator(mode="before")
     @classmethod
@@ -250,7 +255,10 @@ class Table(_Model):
         return self.table.partition(".")[2]
 
 
-_DEFAULTS = {"capture", "cursor", "snapshot", "content_hash", "max_dead_letters", "max_deletes"}
+_DEFAULTS = {
+    *("capture", "cursor", "snapshot", "content_hash", "max_dead_letters", "max_deletes"),
+    *("reindex", "keep_generations"),
+}
 
 
 class Tables(_Model):

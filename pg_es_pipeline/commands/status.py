@@ -51,6 +51,10 @@ def status(tables: TableNames = None, as_json: AsJson = False) -> None:
         out.print()
         _print(out, _INDICES, map(_index_line, found))
         for one in found:
+            for difference in one.differences:
+                out.print(f"\n{one.index}: does not fit into {one.generation}: {difference}")
+            if one.next_generation:
+                out.print(f"\n{one.index}: {one.next_generation} is being loaded beside it")
             if one.error:
                 out.print(f"\n{one.error}", style="red")
     if any(one.error for one in found):

@@ -9,7 +9,7 @@ import dagster as dg
 
 from pg_es_pipeline.errors import PipelineError
 from pg_es_pipeline.orchestration.metadata import Metadata, progress, progress_line, result
-from pg_es_pipeline.orchestration.names import index_key
+from pg_es_pipeline.orchestration.names import identifier, index_key
 from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.dead_letters import summary
 from pg_es_pipeline.sync.engine import Engine
@@ -70,7 +70,7 @@ def load_partitions(
     done: Callable[[str, Metadata], None],
 ) -> None:
     """Loads partitions one after the other; `done` takes each one's metadata as it is finished."""
-    show = _shower(context, source)
+    show = shower(context, source)
     for partition in partitions:
         report = _persist(
             context, partial(engine.sync, source, partition, full=full, on_progress=show)
@@ -84,6 +84,13 @@ def load_partitions(
                 f"{report.index} {partition}: {summary(report.refused.values())}. Kept as dead "
                 "letters: correct the rows or the mapping, and run `pg-es retry` or the job "
                 "retry_dead_letters."
+            )
+        if report.differences:
+            context.log.warning(
+                f"{report.index}: the rows do not fit into the live generation any more "
+                f"({'; '.join(map(str, report.differences))}). It is loaded with the mappings that "
+                f"it has, until `pg-es reindex {report.index}` or the job reindex_"
+                f"{identifier(source.table)} has loaded a new one."
             )
         done(partition, result(report, source))
     engine.refresh()
@@ -102,7 +109,8 @@ def _persist(context: Context, load: Callable[[], Report]) -> Report:
     return load()
 
 
-def _shower(context: Context, source: Source) -> Callable[[Report], None]:
+def shower(context: Context, source: Source) -> Callable[[Report], None]:
+    """Shows how far a load is, every few seconds, in the run's log and at the asset."""
     shown = time.monotonic()
 
     def show(report: Report) -> None:

@@ -1,29 +1,36 @@
 """The sensor that looks for changes every SYNC_INTERVAL seconds and requests runs for them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
-from pg_es_pipeline.errors import PipelineError, SettingsError
+from pg_es_pipeline.errors import PipelineError
 from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_job_name
 from pg_es_pipeline.orchestration.names import TABLES_TAG, index_key
 from pg_es_pipeline.orchestration.partitions import add_new
+from pg_es_pipeline.orchestration.reindexing import reindex_job_name
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
     ElasticsearchResource,
     PostgresResource,
     engine,
 )
+from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.sync.partitions import grows
 from pg_es_pipeline.sync.staleness import Stale
+from pg_es_pipeline.sync.survey import Survey
 from pg_es_pipeline.tables import Table
 
 LARGE_ROWS = 100_000
 """From so many rows on, the changes of a table get runs of their own; less shares one run."""
+
+REINDEX_AGAIN = timedelta(hours=1)
+"""How long after a reindex that has failed the next one is requested."""
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -46,6 +53,8 @@ class Findings:
     large: list[tuple[Table, str, str]] = field(default_factory=list)
     """Contiguous ranges: table, first and last partition."""
     in_step: dict[str, str] = field(default_factory=dict)
+    reindex: list[Table] = field(default_factory=list)
+    """Tables whose rows ask for a new generation."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -71,7 +80,9 @@ def sync_sensor(
             with engine(postgres, elasticsearch, batching) as running:
                 found = look(running, tables, context.instance)
                 running.record_in_step(found.in_step)
-        except SettingsError as error:
+                for name in running.remove_old_generations(tables):
+                    context.log.info(f"{name}: removed, it was kept for long enough.")
+        except PipelineError as error:
             yield dg.SkipReason(str(error))
             return
         for note in found.notes:
@@ -85,41 +96,83 @@ def sync_sensor(
 
 
 def look(running: Engine, tables: Sequence[Table], instance: dg.DagsterInstance) -> Findings:
-    """Asks each table which partitions have changes; leaves out those that are being loaded."""
-    found, busy = Findings(), busy_indices(instance)
-    sources = running.sources(tables)
+    """Asks each table which partitions have changes; leaves out those that are being loaded.
+
+    Raises PipelineError where a server cannot be asked.
+    """
+    found, unfinished = Findings(), instance.get_runs(RunsFilter(statuses=_UNFINISHED))
+    busy = busy_indices(unfinished)
+    sources: list[Source] = []
+    known = running.sources(tables)
     for table in tables:
-        source = sources[table.index]
+        source = known[table.index]
         if table.index in busy:
             found.notes.append(f"{table.table}: skipped, a run that loads it is under way.")
         elif isinstance(source, PipelineError):
             found.notes.append(str(source))
         else:
-            try:
-                stale, moment = running.stale(source)
-            except PipelineError as error:
-                found.notes.append(str(error))
-                continue
-            if not stale:
-                found.in_step[table.index] = moment
-                continue
-            partitions = running.partitions(source)
-            add_new(instance, table, partitions)
-            # Dagster knows no ranges of partitions that grow.
-            if (
-                grows(table.partitions)
-                or _rows(stale, source.estimate // len(partitions)) < LARGE_ROWS
-            ):
-                found.small[table.index] = [one.partition for one in stale]
-            else:
-                found.large += [(table, *ends) for ends in _ranges(partitions, stale)]
+            sources.append(source)
+    surveys = running.survey(sources)
+    for source in sources:
+        survey = surveys[source.table.index]
+        if isinstance(survey, PipelineError):
+            found.notes.append(str(survey))
+            continue
+        if survey.differences:
+            _note_differences(found, source.table, survey, instance)
+        _note_stale(found, source, survey, instance)
     return found
 
 
-def busy_indices(instance: dg.DagsterInstance) -> set[str]:
-    """The indices that a run under way, or waiting for its turn, loads."""
+def _note_stale(
+    found: Findings, source: Source, survey: Survey, instance: dg.DagsterInstance
+) -> None:
+    table, stale, partitions = source.table, survey.stale, survey.partitions
+    if not stale:
+        found.in_step[table.index] = survey.moment
+        return
+    add_new(instance, table, partitions)
+    # Dagster knows no ranges of partitions that grow.
+    if grows(table.partitions) or _rows(stale, source.estimate // len(partitions)) < LARGE_ROWS:
+        found.small[table.index] = [one.partition for one in stale]
+    else:
+        found.large += [(table, *ends) for ends in _ranges(partitions, stale)]
+
+
+def _note_differences(
+    found: Findings, table: Table, survey: Survey, instance: dg.DagsterInstance
+) -> None:
+    """Requests a reindex where the rows do not fit into the live generation any more."""
+    why = "; ".join(map(str, survey.differences))
+    note = f"{table.table}: the rows do not fit into the index {table.index} any more ({why})."
+    last = instance.get_run_records(RunsFilter(job_name=reindex_job_name(table)), limit=1)
+    if last and not last[0].dagster_run.is_finished:
+        found.notes.append(f"{note} A new generation is being loaded.")
+    elif table.reindex == "manual":
+        found.notes.append(f"{note} Load a new generation: pg-es reindex {table.index}")
+    elif last and not last[0].dagster_run.is_success and _is_recent(last[0]):
+        found.notes.append(
+            f"{note} The last run of {reindex_job_name(table)} has failed; it is tried again an "
+            "hour later."
+        )
+    elif survey.declined:
+        found.notes.append(
+            f"{note} The generation with these mappings was rolled back: put them back, or load "
+            f"it again with pg-es reindex {table.index}"
+        )
+    else:
+        found.reindex.append(table)
+
+
+def _is_recent(record: dg.RunRecord) -> bool:
+    return datetime.now(UTC).timestamp() - (record.end_time or 0) < REINDEX_AGAIN.total_seconds()
+
+
+def busy_indices(unfinished: Iterable[dg.DagsterRun]) -> set[str]:
+    """The indices that runs under way, or waiting for their turn, load. A reindex is none of them:
+    it leaves the live generation to the others."""
     busy: set[str] = set()
-    for run in instance.get_runs(RunsFilter(statuses=_UNFINISHED)):
+    for run in unfinished:
         busy.update(filter(None, run.tags.get(TABLES_TAG, "").split(",")))
         busy.update(key.path[-1] for key in run.asset_selection or ())
     return busy
@@ -138,6 +191,9 @@ def _requests(found: Findings) -> Iterator[dg.RunRequest]:
             asset_selection=[index_key(table)],
             tags={RANGE_START: first, RANGE_END: last, TABLES_TAG: table.index},
         )
+
+    for table in found.reindex:
+        yield dg.RunRequest(job_name=reindex_job_name(table))
 
 
 def _rows(stale: Sequence[Stale], share: int) -> int:

@@ -6,7 +6,7 @@ of were acknowledged, and only over the one that was read: a run that lost touch
 back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -120,18 +120,25 @@ class Checkpoints:
 
     def read(self, generation: Generation, partitions: Iterable[str]) -> dict[str, Checkpoint]:
         """The checkpoints of those partitions that have one."""
-        ids = [_id(generation, partition) for partition in partitions]
-        found: dict[str, Checkpoint] = {}
-        with speaking(f"reading the checkpoints of {generation.name}"):
-            for start in range(0, len(ids), 1000):
+        return self.read_many({generation: list(partitions)}).get(generation, {})
+
+    def read_many(
+        self, partitions: Mapping[Generation, Sequence[str]]
+    ) -> dict[Generation, dict[str, Checkpoint]]:
+        """The same of several generations at once."""
+        places = [(of, _id(of, one)) for of, several in partitions.items() for one in several]
+        found: dict[Generation, dict[str, Checkpoint]] = {}
+        with speaking("reading the checkpoints"):
+            for start in range(0, len(places), 1000):
+                some = places[start : start + 1000]
                 try:
-                    answer = self._client.mget(index=INDEX, ids=ids[start : start + 1000])
+                    answer = self._client.mget(index=INDEX, ids=[id_ for _, id_ in some])
                 except NotFoundError:
                     return {}
-                for hit in answer["docs"]:
+                for (generation, _), hit in zip(some, answer["docs"], strict=True):
                     if hit.get("found"):
                         checkpoint = _from_json(hit)
-                        found[checkpoint.partition] = checkpoint
+                        found.setdefault(generation, {})[checkpoint.partition] = checkpoint
         return found
 
     def highest_version(self, generation: Generation) -> int:
@@ -189,6 +196,25 @@ class Checkpoints:
                 version_type="external_gte",
                 refresh=True,
             )
+
+    def forget(self, generation: Generation) -> None:
+        """Removes the checkpoints of a generation that is no more."""
+        with speaking(f"removing the checkpoints of {generation.name}"):
+            self._client.indices.refresh(index=INDEX, ignore_unavailable=True)
+            while True:
+                # By name and by UUID: an index of the same name may have been made since.
+                hits = self._client.search(
+                    index=INDEX,
+                    ignore_unavailable=True,
+                    query={"term": {"generation": generation.name}},
+                    size=1000,
+                    source=False,
+                )["hits"]["hits"]
+                mine = [hit["_id"] for hit in hits if hit["_id"].startswith(f"{generation.uuid}:")]
+                if not mine:
+                    return
+                operations = [{"delete": {"_id": one}} for one in mine]
+                self._client.bulk(index=INDEX, operations=operations, refresh=True)
 
     def record_in_step(self, moments: dict[str, str]) -> None:
         """Notes for each index the moment before which every committed change is in it."""

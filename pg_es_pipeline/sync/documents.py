@@ -141,8 +141,16 @@ class Document:
     @property
     def fingerprint(self) -> str:
         """Changes whenever the same row would become another document."""
-        parts = [self.line(0).as_string(), json.dumps(self.mappings(), sort_keys=True)]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        return _digest(self.line(0).as_string(), json.dumps(self.mappings(), sort_keys=True))
+
+    @property
+    def layout(self) -> str:
+        """Changes whenever an index that is made for the documents would be another."""
+        return _digest(json.dumps(self.mappings(), sort_keys=True))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _object(values: Iterable[tuple[Column, sql.Composable]]) -> sql.Composed:

@@ -1,32 +1,55 @@
 """The engine's one entrance: what is stale, and bring this partition up to date."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
+import psycopg
 from elasticsearch import Elasticsearch
 
-from pg_es_pipeline.errors import IndexRefused, SourceError
+from pg_es_pipeline.errors import (
+    IndexRefused,
+    PipelineError,
+    RowsRefused,
+    SourceError,
+    TableChanged,
+)
 from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings, PostgresSettings
 from pg_es_pipeline.sync import elastic, postgres
 from pg_es_pipeline.sync.catalog import Source, introspect
 from pg_es_pipeline.sync.checkpoints import INDEX, Checkpoint, Checkpoints
 from pg_es_pipeline.sync.compare import Level
 from pg_es_pipeline.sync.documents import Document
+from pg_es_pipeline.sync.fitting import fitting
 from pg_es_pipeline.sync.indices import Generation, Indices
 from pg_es_pipeline.sync.load import Loader
 from pg_es_pipeline.sync.means import Means
 from pg_es_pipeline.sync.partition_load import OnProgress, PartitionLoad
 from pg_es_pipeline.sync.partitions import current_keys, documents_of
 from pg_es_pipeline.sync.reconcile import Reconciliation, reconcile
+from pg_es_pipeline.sync.reindex import (
+    Reindex,
+    Reindexed,
+    alive,
+    expired,
+    reindexing,
+    remove,
+)
 from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.sync.retry import Retry, retry
 from pg_es_pipeline.sync.scope import one_partition, whole_table
-from pg_es_pipeline.sync.snapshot import Present, horizon
-from pg_es_pipeline.sync.staleness import Stale, stale_partitions
+from pg_es_pipeline.sync.snapshot import Present
+from pg_es_pipeline.sync.staleness import Stale
+from pg_es_pipeline.sync.survey import Survey, survey
 from pg_es_pipeline.sync.throttle import BatchSize, RateLimit
 from pg_es_pipeline.tables import Table
+
+Done = TypeVar("Done")
+
+TABLE_CHANGES = 3
+"""How often a load begins anew because the table's columns have changed while it was read."""
 
 
 class Engine:
@@ -98,25 +121,19 @@ class Engine:
             raise found
         return found
 
-    def stale(self, source: Source) -> tuple[list[Stale], str]:
+    def survey(self, sources: Sequence[Source]) -> Mapping[str, Survey | PipelineError]:
+        """What is to be done for each of the tables, by index; or why one cannot be looked at.
+
+        Raises PipelineError where a server cannot be asked.
+        """
+        return survey(lambda: self.connection, self._indices, self._checkpoints, sources)
+
+    def stale(self, source: Source) -> tuple[Sequence[Stale], str]:
         """The partitions that need a run, and the moment before which all changes were seen."""
-        document = Document(source)
-        with postgres.speaking(f"looking for changes of {source.table.table}"):
-            partitions = current_keys(self.connection, source)
-            moment = horizon(self.connection, source, None)
-            generation = self._indices.find(document)
-            if generation is None:
-                return [Stale(partition, None) for partition in partitions], moment
-            now = Present.of(self.connection)
-            checkpoints = {
-                partition: checkpoint
-                for partition, checkpoint in self._checkpoints.read(generation, partitions).items()
-                if checkpoint.fingerprint == document.fingerprint
-                and now.continues(checkpoint)
-                and not checkpoint.unsure
-            }
-            stale = stale_partitions(self.connection, source, partitions, checkpoints, now.clock)
-        return stale, moment
+        [found] = self.survey([source]).values()
+        if isinstance(found, PipelineError):
+            raise found
+        return found.stale, found.moment
 
     def partitions(self, source: Source) -> list[str]:
         """All partition keys of a table as it is now, in order."""
@@ -139,33 +156,149 @@ class Engine:
 
         Raises PipelineError. What was acknowledged before an error is not loaded again.
         """
-        document = Document(source)
+        return self._anew(source, lambda now: self._sync(now, partition, full, on_progress))
+
+    def _sync(self, source: Source, partition: str, full: bool, on_progress: OnProgress) -> Report:
         what = f"{source.table.table}, partition {partition}"
-        with postgres.speaking(what), elastic.speaking(what):
+        with (
+            postgres.speaking(what),
+            elastic.speaking(what),
+            alive(self.connection, source.table.index),
+        ):
             self._checkpoints.prepare()
-            generation = self._indices.ensure(document)
-            checkpoint = self._checkpoints.read(generation, [partition]).get(partition)
-            if checkpoint is None:
-                checkpoint = Checkpoint(partition, document.fingerprint)
-            present = Present.of(self.connection)
-            if not present.continues(checkpoint):
-                full = checkpoint.unsure = True
-                checkpoint.horizon, checkpoint.marks = None, []
-            if full or checkpoint.fingerprint != document.fingerprint:
-                checkpoint.fingerprint = document.fingerprint
-                checkpoint.full_pass = checkpoint.watermark = checkpoint.window = None
-            checkpoint.origin = present.origin or checkpoint.origin
-            version = max(checkpoint.version, self._checkpoints.highest_version(generation))
-            load = PartitionLoad(
-                self._means(), document, generation, checkpoint, version, on_progress
-            )
-            report = load.run()
-            if checkpoint.unsure:
-                self._remove_orphans(document, generation, partition)
-                checkpoint.unsure = False
-                self._checkpoints.write(generation, checkpoint)
+            generation = self._indices.ensure(Document(source))
+            document = Document(fitting(source, generation))
+            self._indices.extend(generation, document)
+            report = self._load(generation, document, partition, full, on_progress)
+            report.differences = generation.differences(Document(source))
             self._unrefreshed.add(generation)
         return report
+
+    def _load(
+        self,
+        generation: Generation,
+        document: Document,
+        partition: str,
+        full: bool,
+        on_progress: OnProgress,
+    ) -> Report:
+        """Brings a partition of a generation up to date. Raises TableChanged."""
+        checkpoint = self._checkpoints.read(generation, [partition]).get(partition)
+        if checkpoint is None:
+            checkpoint = Checkpoint(partition, document.fingerprint)
+        present = Present.of(self.connection)
+        if not present.continues(checkpoint):
+            full = checkpoint.unsure = True
+            checkpoint.horizon, checkpoint.marks = None, []
+        if full or checkpoint.fingerprint != document.fingerprint:
+            checkpoint.fingerprint = document.fingerprint
+            checkpoint.full_pass = checkpoint.watermark = checkpoint.window = None
+        checkpoint.origin = present.origin or checkpoint.origin
+        version = max(checkpoint.version, self._checkpoints.highest_version(generation))
+        load = PartitionLoad(self._means(), document, generation, checkpoint, version, on_progress)
+        try:
+            report = load.run()
+        except (psycopg.ProgrammingError, RowsRefused) as error:
+            if self._has_changed(document.source):
+                raise TableChanged(
+                    f"{document.source.table.table}: its columns have changed while it was read "
+                    f"({postgres.first_line(error)})."
+                ) from None
+            raise
+        if checkpoint.unsure:
+            self._remove_orphans(document, generation, partition)
+            checkpoint.unsure = False
+            self._checkpoints.write(generation, checkpoint)
+        return report
+
+    def _anew(self, source: Source, work: Callable[[Source], Done]) -> Done:
+        """Begins the work anew, with the table as it is then, if its columns change meanwhile."""
+        for _ in range(TABLE_CHANGES):
+            try:
+                return work(source)
+            except TableChanged:
+                source = self.source(source.table)
+        return work(source)
+
+    def _has_changed(self, source: Source) -> bool:
+        """Whether the table has other columns than it had, or other types."""
+        found = introspect(self.connection, [source.table])[source.table.index]
+        if isinstance(found, SourceError):
+            raise found
+        return found.columns != source.columns or found.key != source.key
+
+    def reindex(
+        self, source: Source, *, on_progress: OnProgress = lambda report: None
+    ) -> Reindexed:
+        """Loads a new generation beside the live one, and switches the alias to it.
+
+        An interrupted one is gone on with. Raises PipelineError.
+        """
+
+        def run(now: Source) -> Reindexed:
+            with self._reindexing(now, on_progress) as process:
+                return process.run()
+
+        return self._anew(source, run)
+
+    def roll_back(self, source: Source, *, now: bool = False) -> Reindexed:
+        """Switches the alias to the generation before, after it has caught up.
+
+        `now`: at once; the next runs bring it up to date. Raises PipelineError.
+        """
+        with self._reindexing(source, lambda report: None) as process:
+            return process.roll_back(now=now)
+
+    def abandon_reindex(self, source: Source) -> str | None:
+        """Removes what an interrupted reindex has loaded; returns the generation's name."""
+        with self._reindexing(source, lambda report: None) as process:
+            return process.abandon()
+
+    @contextmanager
+    def _reindexing(self, source: Source, on_progress: OnProgress) -> Iterator[Reindex]:
+        def load(generation: Generation, partition: str) -> Report:
+            document = Document(fitting(source, generation))
+            return self._load(generation, document, partition, False, on_progress)
+
+        def compare(generation: Generation) -> Reconciliation:
+            document = Document(fitting(source, generation))
+            level = Level.CONTENT if document.source.content_hash else Level.KEYS
+            share = source.table.max_deletes
+            means, scope = self._means(), whole_table(document)
+            return reconcile(means, generation, document, scope, level, max_deletes=share)
+
+        what = f"reindexing {source.table.index}"
+        with postgres.speaking(what), elastic.speaking(what):
+            self._checkpoints.prepare()
+            with reindexing(self.connection, source.table.index):
+                yield Reindex(
+                    self.connection,
+                    self._indices,
+                    self._checkpoints,
+                    Document(source),
+                    load,
+                    compare,
+                )
+
+    def next_generation(self, index: str) -> str | None:
+        """The name of the generation that is being loaded beside the live one, or waits to be."""
+        found = self._indices.next(index)
+        return found.name if found else None
+
+    def remove_old_generations(self, tables: Sequence[Table]) -> list[str]:
+        """Removes the generations of these tables' indices that were kept for long enough.
+
+        Returns their names. Raises PipelineError.
+        """
+        by_index = {table.index: table for table in tables}
+        gone = [
+            one
+            for one in self._indices.retired()
+            if one.index in by_index and expired(one, by_index[one.index])
+        ]
+        for generation in gone:
+            remove(self._indices, self._checkpoints, generation)
+        return [one.name for one in gone]
 
     def reconcile(
         self,
@@ -184,15 +317,15 @@ class Engine:
         `max_deletes`, a share, is the table's own if not given. Raises DeletesRefused when more
         would go.
         """
-        document = Document(source)
         what = f"comparing {source.table.table} with {source.table.index}"
         with postgres.speaking(what), elastic.speaking(what):
             self._checkpoints.prepare()
-            generation = self._indices.find(document)
+            generation = self._indices.find(Document(source))
             if generation is None:
                 raise IndexRefused(
                     f"{source.table.index}: there is no index yet. Load the table first."
                 )
+            document = Document(fitting(source, generation))
             if partition is None:
                 scope = whole_table(document)
             else:
@@ -222,13 +355,14 @@ class Engine:
 
     def retry(self, source: Source) -> Retry:
         """Tries the index's dead letters again. Raises PipelineError."""
-        document = Document(source)
         what = f"trying the dead letters of {source.table.index} again"
         with postgres.speaking(what), elastic.speaking(what):
             self._checkpoints.prepare()
-            if self._indices.find(document) is None:
+            generation = self._indices.find(Document(source))
+            if generation is None:
                 return Retry(source.table.index)
-            generation = self._indices.ensure(document)
+            document = Document(fitting(source, generation))
+            self._indices.extend(generation, document)
             result = retry(self._means(), document, generation)
             self._indices.refresh(generation)
         return result

@@ -1,6 +1,14 @@
-"""Indices as users see them (an alias) and as they are (generations)."""
+"""Indices as users see them (an alias) and as they are (generations).
 
-from dataclasses import dataclass
+What a generation is for is said by its aliases: the live one has the index's own name, the next
+one, which is being loaded, `<index>.NEXT`, and those that were live before `<index>.OLD`. So one
+request moves all of them at once.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from elasticsearch import BadRequestError, Elasticsearch, NotFoundError
@@ -8,6 +16,7 @@ from elasticsearch import BadRequestError, Elasticsearch, NotFoundError
 from pg_es_pipeline.errors import IndexRefused
 from pg_es_pipeline.sync.documents import META, Document
 from pg_es_pipeline.sync.elastic import reason, speaking
+from pg_es_pipeline.sync.mappings import Difference, differences
 
 GC_DELETES = "15m"
 """How long a deleted document's version is remembered: longer than any bulk request can be late."""
@@ -19,6 +28,19 @@ SEARCH_IDLE_AFTER = "1s"
 """While nobody searches, Elasticsearch leaves out its refreshes, which cost a load a quarter of its
 speed: but by itself only after half a minute. A search meanwhile refreshes, and waits for that."""
 
+SETTLING = "10m"
+"""How long the copies of a new generation may take to be made before it goes live without them."""
+
+# Settings that Elasticsearch gives an index itself, and those that a stop of the past has left.
+_OWN_SETTINGS = re.compile(
+    r"index\.(uuid|provided_name|creation_date.*|version\..*|history\.uuid|resize\..*|blocks\..*"
+    r"|routing\.allocation\.initial_recovery\..*|verified_before_close|mapping\.total_fields\.limit"
+    r"|lifecycle\..*)"
+)
+
+# Nobody searches the next generation: its copies are made once it is loaded, from its files.
+_WHILE_LOADING = {"index.number_of_replicas": 0, "index.auto_expand_replicas": False}
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -28,12 +50,35 @@ class Generation:
     """The alias."""
     name: str
     uuid: str
+    mappings: Mapping[str, Any] = field(compare=False, repr=False, default_factory=dict[str, Any])
 
     @property
     def write_alias(self) -> str:
         """What bulk requests name, together with `require_alias`: if the generation is gone, they
         fail, where the bare name would make an index anew, without a mapping."""
         return write_alias(self.name)
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What this pipeline has noted in the index."""
+        noted = self.mappings.get("_meta", {}).get(META, {})
+        return noted if isinstance(noted, dict) else {}
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        return dict(self.mappings.get("properties", {}))
+
+    def differences(self, document: Document) -> tuple[Difference, ...]:
+        """Why the table's rows, as they are now, need a generation made anew; empty: they fit."""
+        wanted = document.mappings()
+        found = []
+        key = [column.name for column in document.source.key]
+        if self.about.get("key") != key:
+            had, has = (", ".join(map(str, one)) for one in (self.about.get("key") or [], key))
+            found.append(Difference("", f"the key is ({had}), not ({has})"))
+        if wanted.get("subobjects") is False and self.mappings.get("subobjects") is not False:
+            found.append(Difference("", "fields with a dot in their name are not allowed"))
+        return (*found, *differences(wanted["properties"], self.properties))
 
 
 def write_alias(name: str) -> str:
@@ -42,98 +87,110 @@ def write_alias(name: str) -> str:
     return f"{name}.WRITE"
 
 
+def next_alias(index: str) -> str:
+    return f"{index}.NEXT"
+
+
+def old_alias(index: str) -> str:
+    return f"{index}.OLD"
+
+
 class Indices:
-    """Finds and makes generations."""
+    """Finds, makes, switches and removes generations."""
 
     def __init__(self, client: Elasticsearch) -> None:
         self._client = client
 
     def find(self, document: Document) -> Generation | None:
-        """The generation that the alias points at; None where there is no index yet.
+        """The live generation; None where there is no index yet.
 
         Raises IndexRefused when the name belongs to something else.
         """
-        index = document.source.table.index
-        with speaking(f"looking up the index {index}"):
-            try:
-                found = self._client.indices.get(index=index, flat_settings=True)
-            except NotFoundError:
-                return None
-        if index in found:
-            raise IndexRefused(
-                f"{index}: there is an index of that name already, which this pipeline did not "
-                "make. Choose another `index` in the tables file, or delete it."
+        found = self.find_all([document])[document.source.table.index]
+        if isinstance(found, IndexRefused):
+            raise found
+        return found
+
+    def find_all(
+        self, documents: Sequence[Document]
+    ) -> dict[str, "Generation | IndexRefused | None"]:
+        """The same of many, in few requests, by index."""
+        names = [document.source.table.index for document in documents]
+        found: dict[str, Any] = {}
+        for some in _by_length(names):
+            what = f"looking up the index {some[0]}" if len(some) == 1 else "looking up the indices"
+            with speaking(what):
+                answer = self._client.indices.get(
+                    index=some, ignore_unavailable=True, allow_no_indices=True, flat_settings=True
+                )
+            found |= answer.body
+        return {document.source.table.index: _live(document, found) for document in documents}
+
+    def next(self, index: str) -> Generation | None:
+        """The generation that is being loaded beside the live one."""
+        return next(iter(self._under(next_alias(index), index)), None)
+
+    def old(self, index: str) -> list[Generation]:
+        """Those that were live before, the last one first."""
+        found = self._under(old_alias(index), index)
+        return sorted(found, key=lambda one: str(one.about.get("retired_at")), reverse=True)
+
+    def retired(self) -> list[Generation]:
+        """All that were live before, of whatever index."""
+        with speaking("looking up old generations"):
+            answer = self._client.indices.get(
+                index=old_alias("*"),
+                ignore_unavailable=True,
+                allow_no_indices=True,
+                flat_settings=True,
+                expand_wildcards="all",
             )
-        if len(found) > 1:
-            raise IndexRefused(
-                f"{index}: the alias points at {len(found)} indices ({', '.join(sorted(found))}). "
-                "Point it at one of them."
-            )
-        [(name, state)] = found.items()
-        meta = state["mappings"].get("_meta", {}).get(META, {})
-        owner, key = meta.get("table"), [column.name for column in document.source.key]
-        if owner != document.source.table.table:
-            raise IndexRefused(
-                f"{index}: the index belongs to {owner or 'something else'}, not to "
-                f"{document.source.table.table}. Choose another `index` in the tables file."
-            )
-        if meta.get("key") != key:
-            raise IndexRefused(
-                f"{index}: the documents of {name} go by the key {meta.get('key')}, and those of "
-                f"{owner} would go by {key} now: every row would be there twice. Put the key back, "
-                f"or delete {name}: the next run loads the table afresh."
-            )
-        return Generation(index, name, state["settings"]["index.uuid"])
+        suffix = old_alias("")
+        return [
+            _generation(alias.removesuffix(suffix), name, state)
+            for name, state in answer.items()
+            for alias in state["aliases"]
+            if alias.endswith(suffix) and META in state["mappings"].get("_meta", {})
+        ]
 
     def ensure(self, document: Document) -> Generation:
-        """The generation to write to, made if missing, with every field of the document mapped.
-
-        Raises IndexRefused, naming the field, where a field's mapping has become another.
-        """
+        """The live generation, made if missing."""
         generation = self.find(document)
         if generation is None:
-            generation = self._create(document)
-        else:
-            self._extend(generation, document)
-        return generation
-
-    def refresh(self, generation: Generation) -> None:
-        """Makes everything written so far searchable."""
-        with speaking(f"refreshing {generation.name}"):
-            self._client.indices.refresh(index=generation.name)
-
-    def _create(self, document: Document) -> Generation:
-        index = document.source.table.index
-        name = f"{index}-000001"
-        aliases: dict[str, Any] = {
-            index: {"is_write_index": True},
-            write_alias(name): {"is_hidden": True},
-        }
-        with speaking(f"creating the index {name}"):
-            try:
-                self._client.indices.create(
-                    index=name,
-                    aliases=aliases,
-                    mappings=document.mappings(),
-                    settings={
-                        **_room_for(document.mappings()["properties"]),
-                        "index.gc_deletes": GC_DELETES,
-                        "index.search.idle.after": SEARCH_IDLE_AFTER,
-                    },
+            index = document.source.table.index
+            self._create(document, f"{index}-000001", index, {})
+            generation = self.find(document)
+            if generation is None:
+                raise IndexRefused(
+                    f"{index}: there is an index {index}-000001 without the alias {index}. Add the "
+                    "alias to it, or delete it: the next run loads it afresh."
                 )
-            except BadRequestError as error:
-                # Another run may have been faster.
-                if "resource_already_exists_exception" not in str(error):
-                    raise
-        generation = self.find(document)
-        if generation is None:
-            raise IndexRefused(
-                f"{index}: there is an index {name} without the alias {index}. Add the alias to "
-                "it, or delete it: the next run loads it afresh."
-            )
         return generation
 
-    def _extend(self, generation: Generation, document: Document) -> None:
+    def make_next(self, document: Document, live: Generation) -> Generation:
+        """A new generation beside the live one, with its settings, save for copies."""
+        with speaking(f"looking up the generations of {live.index}"):
+            taken = self._client.indices.get(
+                index=f"{live.index}-*",
+                features="settings",
+                flat_settings=True,
+                expand_wildcards="all",
+            ).body
+        pattern = re.compile(re.escape(live.index) + r"-(\d{6,})")
+        numbers = [int(match[1]) for name in taken if (match := pattern.fullmatch(name))]
+        name = f"{live.index}-{max(numbers, default=0) + 1:06}"
+        settings = {**_carried(taken[live.name]["settings"]), **_WHILE_LOADING}
+        self._create(document, name, next_alias(live.index), settings)
+        made = self.next(live.index)
+        if made is None:
+            raise IndexRefused(
+                f"{live.index}: the generation {name} that was made a moment ago is gone. Start "
+                "the reindex again."
+            )
+        return made
+
+    def extend(self, generation: Generation, document: Document) -> None:
+        """Adds to a generation what it lacks of a document that fits into it."""
         mappings = document.mappings()
         with speaking(f"reading the mapping of {generation.name}"):
             present = self._client.indices.get(
@@ -143,45 +200,169 @@ class Indices:
                 # Somebody has removed it; the index is ours all the same.
                 own = {"index": generation.name, "alias": generation.write_alias}
                 self._client.indices.update_aliases(actions=[{"add": {**own, "is_hidden": True}}])
-        if all(
-            present["mappings"].get("properties", {}).get(name) == wanted
+        properties = present["mappings"].get("properties", {})
+        lacking = {
+            name: wanted
             for name, wanted in mappings["properties"].items()
-        ):
+            if properties.get(name) != wanted
+        }
+        if not lacking:
             return
-        names_have_dots = mappings.pop("subobjects", True) is False
-        if names_have_dots and present["mappings"].get("subobjects") is not False:
-            raise IndexRefused(
-                f"{generation.index}: a column has a dot in its name now, for which the index has "
-                f"to be made anew. Leave it out with `exclude`, or delete {generation.name}: the "
-                "next run loads the table afresh."
-            )
-        room = _room_for({**present["mappings"].get("properties", {}), **mappings["properties"]})
+        room = _room_for({**properties, **lacking})
         with speaking(f"adding fields to {generation.name}"):
             try:
                 if room:
                     self._client.indices.put_settings(index=generation.name, settings=room)
-                self._client.indices.put_mapping(index=generation.name, **_body(mappings))
+                self._client.indices.put_mapping(index=generation.name, properties=lacking)
             except BadRequestError as error:
                 raise IndexRefused(
                     f"{generation.index}: the table's columns or the tables file ask for another "
-                    f"mapping than the index {generation.name} has: {reason(error)}. A field's "
-                    f"mapping cannot change in place. Delete {generation.name}: the next run loads "
-                    "the table afresh."
+                    f"mapping than the index {generation.name} has: {reason(error)}. Load a new "
+                    f"generation beside it: `pg-es reindex {generation.index}`."
                 ) from None
 
+    def finish(self, generation: Generation, live: Generation) -> None:
+        """Gives a generation that was loaded the copies that the live one has, and waits for them;
+        not for copies that have no node to be on."""
+        names = list(_WHILE_LOADING)
+        with speaking(f"making copies of {generation.name}"):
+            answer = self._client.indices.get_settings(index=live.name, flat_settings=True)
+            wanted = answer[live.name]["settings"]
+            self._client.indices.put_settings(
+                index=generation.name, settings={name: wanted.get(name) for name in names}
+            )
+            self._client.options(request_timeout=660).cluster.health(
+                index=generation.name, wait_for_no_initializing_shards=True, timeout=SETTLING
+            )
 
-def _room_for(properties: dict[str, Any]) -> dict[str, int]:
+    def switch(self, live: Generation, new: Generation, *, declined: str | None = None) -> None:
+        """Lets the alias point at another generation, in one step; the one before becomes old.
+
+        `declined`: the layout (`Document.layout`) that is not to be tried again by itself.
+        """
+        index = live.index
+        now = datetime.now(UTC).isoformat()
+        with speaking(f"switching {index} to {new.name}"):
+            self._note(live, retired_at=now)
+            self._note(new, retired_at=None, declined=declined)
+            actions: list[dict[str, Any]] = [
+                {"remove": {"index": live.name, "alias": index}},
+                {"add": {"index": live.name, "alias": old_alias(index), "is_hidden": True}},
+                {"add": {"index": new.name, "alias": index, "is_write_index": True}},
+            ]
+            actions += [
+                {"remove": {"index": new.name, "alias": alias, "must_exist": False}}
+                for alias in (next_alias(index), old_alias(index))
+            ]
+            self._client.indices.update_aliases(actions=actions)
+
+    def remove(self, generation: Generation) -> None:
+        """Deletes a generation that is not live."""
+        with speaking(f"removing {generation.name}"):
+            self._client.indices.delete(index=generation.name, ignore_unavailable=True)
+
+    def refresh(self, generation: Generation) -> None:
+        """Makes everything written so far searchable."""
+        with speaking(f"refreshing {generation.name}"):
+            self._client.indices.refresh(index=generation.name)
+
+    def _create(
+        self, document: Document, name: str, alias: str, settings: Mapping[str, Any]
+    ) -> None:
+        is_live = alias == document.source.table.index
+        aliases: dict[str, Any] = {
+            alias: {"is_write_index": True} if is_live else {"is_hidden": True},
+            write_alias(name): {"is_hidden": True},
+        }
+        with speaking(f"creating the index {name}"):
+            try:
+                self._client.indices.create(
+                    index=name,
+                    aliases=aliases,
+                    mappings=document.mappings(),
+                    settings={
+                        "index.search.idle.after": SEARCH_IDLE_AFTER,
+                        **settings,
+                        **_room_for(document.mappings()["properties"]),
+                        "index.gc_deletes": GC_DELETES,
+                    },
+                )
+            except BadRequestError as error:
+                # Another run may have been faster.
+                if "resource_already_exists_exception" not in str(error):
+                    raise
+
+    def _under(self, alias: str, index: str) -> list[Generation]:
+        with speaking(f"looking up the generations of {index}"):
+            try:
+                answer = self._client.indices.get(index=alias, flat_settings=True)
+            except NotFoundError:
+                return []
+        return [_generation(index, name, state) for name, state in answer.items()]
+
+    def _note(self, generation: Generation, **fields: Any) -> None:
+        """Notes something of a generation in its mapping."""
+        [answer] = self._client.indices.get_mapping(index=generation.name).values()
+        meta = answer["mappings"].get("_meta", {})
+        noted = {**meta.get(META, {}), **fields}
+        kept = {name: value for name, value in noted.items() if value is not None}
+        self._client.indices.put_mapping(index=generation.name, meta={**meta, META: kept})
+
+
+def _live(document: Document, found: Mapping[str, Any]) -> Generation | IndexRefused | None:
+    """Of all that was found: the generation that this document's alias points at."""
+    index = document.source.table.index
+    if index in found:
+        return IndexRefused(
+            f"{index}: there is an index of that name already, which this pipeline did not "
+            "make. Choose another `index` in the tables file, or delete it."
+        )
+    names = [name for name, state in found.items() if index in state["aliases"]]
+    if not names:
+        return None
+    if len(names) > 1:
+        return IndexRefused(
+            f"{index}: the alias points at {len(names)} indices ({', '.join(sorted(names))}). "
+            "Point it at one of them."
+        )
+    [name] = names
+    generation = _generation(index, name, found[name])
+    owner = generation.about.get("table")
+    if owner != document.source.table.table:
+        return IndexRefused(
+            f"{index}: the index belongs to {owner or 'something else'}, not to "
+            f"{document.source.table.table}. Choose another `index` in the tables file."
+        )
+    return generation
+
+
+def _generation(index: str, name: str, state: Mapping[str, Any]) -> Generation:
+    return Generation(index, name, state["settings"]["index.uuid"], state["mappings"])
+
+
+def _by_length(names: Sequence[str]) -> list[list[str]]:
+    """The names in lots that a request's first line has room for."""
+    lots: list[list[str]] = [[]]
+    for name in names:
+        if sum(len(one.encode()) + 1 for one in lots[-1]) > 2_000:
+            lots.append([])
+        lots[-1].append(name)
+    return [lot for lot in lots if lot]
+
+
+def _carried(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What somebody has set for the live generation, and the next one is to have as well."""
+    return {name: value for name, value in settings.items() if not _OWN_SETTINGS.fullmatch(name)}
+
+
+def _room_for(properties: Mapping[str, Any]) -> dict[str, int]:
     """The setting that so many fields need."""
     needed = _count(properties)
     return {"index.mapping.total_fields.limit": needed} if needed > USUAL_FIELDS else {}
 
 
-def _count(properties: dict[str, Any]) -> int:
+def _count(properties: Mapping[str, Any]) -> int:
     return sum(
         1 + _count(field.get("properties", {})) + _count(field.get("fields", {}))
         for field in properties.values()
     )
-
-
-def _body(mappings: dict[str, Any]) -> dict[str, Any]:
-    return {"meta" if key == "_meta" else key: value for key, value in mappings.items()}

@@ -91,6 +91,18 @@ def planned_rows(connection: Connection, query: sql.Composable) -> int:
 
 
 @contextmanager
+def lock_timeout(connection: Connection, duration: str) -> Iterator[None]:
+    """While no statement waits longer for a lock; it fails with LockNotAvailable then."""
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", [duration])
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            usual = _BOUNDS["lock_timeout"]
+            connection.execute("SELECT set_config('lock_timeout', %s, false)", [usual])
+
+
+@contextmanager
 def speaking(what: str) -> Iterator[None]:
     """Turns PostgreSQL's errors into ours; `what` says what was being done."""
     try:

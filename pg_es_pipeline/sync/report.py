@@ -7,6 +7,7 @@ from typing import Any
 
 from pg_es_pipeline.sync.extract import Refusal
 from pg_es_pipeline.sync.load import Outcome
+from pg_es_pipeline.sync.mappings import Difference
 
 SAMPLE = 3
 """Documents kept to show what was loaded."""
@@ -44,6 +45,8 @@ class Report:
     lag_seconds: float | None = None
     """How far the horizon lies behind the clock at the end."""
     sample: list[dict[str, Any]] = field(default_factory=list)
+    differences: tuple[Difference, ...] = ()
+    """Why the table's rows ask for a new generation; empty: they fit into the live one."""
     refused: dict[str, Refusal] = field(default_factory=dict)
     """By `_id`: rows that were refused for good, and are not among `rows`."""
 

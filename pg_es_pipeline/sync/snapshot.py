@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import psycopg
 from psycopg import sql
@@ -64,7 +64,7 @@ SELECT (%s::timestamptz AT TIME ZONE
 """
 
 
-def horizon(connection: Connection, source: Source, floor: str | None) -> str:
+def horizon(connection: Connection, lookback: timedelta, floor: str | None) -> str:
     """The moment below which every committed change is already visible, as text in UTC.
 
     It never falls below `floor`, the last one that was found. Call it *before* the snapshot is
@@ -72,7 +72,7 @@ def horizon(connection: Connection, source: Source, floor: str | None) -> str:
     """
     row = connection.execute(
         _HORIZON,
-        {"lookback": source.table.cursor.lookback, "margin": MARGIN_SECONDS, "floor": floor},
+        {"lookback": lookback, "margin": MARGIN_SECONDS, "floor": floor},
     ).fetchone()
     assert row is not None
     return str(row[0])
@@ -95,7 +95,7 @@ def limit(connection: Connection, source: Source, checkpoint: Checkpoint) -> str
     cursor = source.cursor
     if source.whole_number_cursor:
         _set_mark(connection, source, checkpoint)
-    checkpoint.horizon = horizon(connection, source, checkpoint.horizon)
+    checkpoint.horizon = horizon(connection, source.table.cursor.lookback, checkpoint.horizon)
     if cursor is None or cursor.type == "timestamptz":
         return checkpoint.horizon
     if source.whole_number_cursor:

@@ -12,9 +12,10 @@ from pg_es_pipeline.sync import elastic, postgres
 from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.checkpoints import Checkpoint, Checkpoints
 from pg_es_pipeline.sync.checks.index import dead_letters
-from pg_es_pipeline.sync.documents import Document, relation
+from pg_es_pipeline.sync.documents import relation
 from pg_es_pipeline.sync.engine import Engine
-from pg_es_pipeline.sync.indices import Generation, Indices
+from pg_es_pipeline.sync.fitting import fitting
+from pg_es_pipeline.sync.indices import Generation
 from pg_es_pipeline.sync.partitions import documents_of
 from pg_es_pipeline.sync.snapshot import Present
 from pg_es_pipeline.sync.staleness import Stale
@@ -58,6 +59,10 @@ class TableStatus:
     table: str
     generation: str | None = None
     """The physical index behind the alias."""
+    next_generation: str | None = None
+    """The one that a reindex is loading beside it, or was interrupted at."""
+    differences: list[str] = field(default_factory=list)
+    """Why the table's rows ask for a new generation, if they do."""
     error: str | None = None
     """Why the rest could not be found out."""
     rows_estimate: int | None = None
@@ -107,19 +112,20 @@ def status(engine: Engine, tables: Sequence[Table]) -> list[TableStatus]:
 def _fill(one: TableStatus, engine: Engine, source: Source, dead: Mapping[str, int]) -> None:
     every_row = sql.SQL("SELECT 1 FROM {}").format(relation(source))
     one.rows_estimate = postgres.planned_rows(engine.connection, every_row)
-    generation = Indices(engine.client).find(Document(source))
-    partitions = engine.partitions(source)
-    checkpoints: dict[str, Checkpoint] = {}
+    [found] = engine.survey([source]).values()
+    if isinstance(found, PipelineError):
+        raise found
+    generation, partitions, checkpoints = found.generation, found.partitions, found.checkpoints
     counts: dict[str, int] = {}
     if generation is not None:
-        checkpoints = Checkpoints(engine.client).read(generation, partitions)
         stats = engine.client.indices.stats(index=generation.name, metric=["docs", "store"])
         one.generation = generation.name
+        one.next_generation = engine.next_generation(one.index)
+        one.differences = list(map(str, found.differences))
         one.size_bytes = int(stats["_all"]["primaries"]["store"]["size_in_bytes"])
         one.documents = int(engine.client.count(index=generation.name)["count"])
-        counts = _documents(engine, source, generation, partitions)
-    stale, moment = engine.stale(source)
-    waiting = {found.partition: found for found in stale}
+        counts = _documents(engine, fitting(source, generation), generation, partitions)
+    waiting = {one.partition: one for one in found.stale}
     clock = datetime.fromisoformat(Present.of(engine.connection).clock)
     for partition in partitions:
         checkpoint = checkpoints.get(partition)
@@ -127,7 +133,7 @@ def _fill(one: TableStatus, engine: Engine, source: Source, dead: Mapping[str, i
         seen = checkpoint.horizon if checkpoint else None
         # Without a cursor only a comparison sees what has changed.
         if state == "in_step" and source.cursor is not None:
-            seen = moment
+            seen = found.moment
         one.partitions.append(
             PartitionStatus(
                 partition=partition,

@@ -15,10 +15,12 @@ import pytest
 from elasticsearch import Elasticsearch
 from psycopg import sql
 
+from pg_es_pipeline.errors import IndexRefused
 from pg_es_pipeline.sync import checkpoints, dead_letters
 from pg_es_pipeline.sync.checks import database as database_checks
 from pg_es_pipeline.sync.checks import rows
 from pg_es_pipeline.sync.documents import Document
+from pg_es_pipeline.sync.indices import Indices
 from tests.integration.project import Project
 
 LARGE = """
@@ -667,10 +669,13 @@ def test_fields_with_another_mapping_are_named_one_by_one(project: Project) -> N
         }
     )
     said = project.check()
-    assert "2 errors, 0 warnings, 0 notes" in said
-    assert f"The field note of {physical(project)} has another mapping" in said
-    assert "type is text, not keyword" in said
-    assert "index is true, not false" in said
+    assert "0 errors, 0 warnings, 1 note" in said
+    assert f"The rows do not fit into {physical(project)} any more" in said
+    assert "note: type is text, not keyword; placed: index is true, not false" in said
+    project.change(reindex="manual")
+    said = project.check()
+    assert "0 errors, 1 warning, 0 notes" in said
+    assert f"fix: pg-es reindex {project.orders.table.index}" in said
 
 
 def test_what_can_change_in_place_is_no_conflict(project: Project) -> None:
@@ -761,7 +766,8 @@ def status(project: Project) -> dict[str, Any]:
     assert result.exit_code == 0
     [table] = json.loads(result.stdout)["tables"]
     assert set(table) == {
-        *("index", "table", "generation", "error", "rows_estimate", "documents", "size_bytes"),
+        *("index", "table", "generation", "next_generation", "differences", "error"),
+        *("rows_estimate", "documents", "size_bytes"),
         *("dead_letters", "in_step_at", "partitions"),
     }
     for partition in table["partitions"]:
@@ -880,3 +886,49 @@ def test_an_index_in_step_lags_only_where_no_cursor_shows_that_nothing_changed(
     [partition] = status(project)["partitions"]
     assert partition["state"] == "in_step"
     assert (partition["lag_seconds"] > timedelta(days=365).total_seconds()) is lags
+
+
+# pg-es reindex, pg-es rollback
+
+
+def test_a_table_is_loaded_beside_its_index_and_gone_back_from(project: Project) -> None:
+    project.orders.sync()
+    index = project.orders.table.index
+    project.change(fields={"note": {"type": "keyword"}})
+    assert f"{index}: does not fit into {index}-000001: note:" in project.pg_es("status").stdout
+    done = project.pg_es("reindex", index)
+    assert done.exit_code == 0
+    assert f"3 rows loaded into {index}-000002; of 3 compared, 0 differed" in done.stdout
+    assert f"{index} points at {index}-000002 now, no longer at {index}-000001" in done.stdout
+    assert "0 errors, 0 warnings, 0 notes" in project.check()
+
+    done = project.pg_es("rollback", index)
+    assert done.exit_code == 0
+    assert f"{index} points at {index}-000001 now, no longer at {index}-000002" in done.stdout
+    said = project.check()
+    assert f"fix: pg-es reindex {index}" in said, "it was tried, and is not tried by itself again"
+
+
+def test_a_rollback_without_a_generation_before_is_refused(project: Project) -> None:
+    project.orders.sync()
+    done = project.pg_es("rollback", project.orders.table.index, "--now")
+    assert done.exit_code == 2
+    assert "there is no generation before" in done.stderr
+
+
+def test_an_unfinished_reindex_is_shown_and_can_be_abandoned(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.orders.sync()
+    index = project.orders.table.index
+    monkeypatch.setattr(Indices, "switch", refuse_the_switch)
+    assert project.pg_es("reindex", index).exit_code == 2
+    assert f"{index}: {index}-000002 is being loaded beside it" in project.pg_es("status").stdout
+    [status] = json.loads(project.pg_es("status", "--json").stdout)["tables"]
+    assert status["next_generation"] == f"{index}-000002"
+    assert f"{index}-000002 is removed" in project.pg_es("reindex", index, "--abandon").stdout
+    assert "no unfinished generation" in project.pg_es("reindex", index, "--abandon").stdout
+
+
+def refuse_the_switch(*_: Any, **__: Any) -> None:
+    raise IndexRefused("not now")

@@ -14,11 +14,6 @@ from pg_es_pipeline.sync.documents import Document
 from pg_es_pipeline.sync.indices import Generation, Indices
 from pg_es_pipeline.sync.snapshot import Present, is_before
 
-# https://www.elastic.co/docs/reference/elasticsearch/mapping-reference/mapping-parameters
-_CHANGEABLE = {"boost", "coerce", "dynamic", "fields", "ignore_above", "ignore_malformed", "meta"}
-_CHANGEABLE |= {"properties", "search_analyzer"}
-_DEFAULTS = {"index": True, "doc_values": True, "enabled": True, "store": False}
-
 
 def conflicts(client: Elasticsearch, document: Document) -> tuple[Generation | None, list[Finding]]:
     """The index's generation; and what keeps the next load from writing to it."""
@@ -30,59 +25,36 @@ def conflicts(client: Elasticsearch, document: Document) -> tuple[Generation | N
         return None, [finding]
     if generation is None:
         return None, []
-    present = client.indices.get(index=generation.name, flat_settings=True)[generation.name]
+    answer = client.indices.get_settings(index=generation.name, flat_settings=True)
     return generation, [
-        *_mapping(document, generation, present["mappings"].get("properties", {})),
-        *_blocks(document, generation, present["settings"]),
+        *_layout(document, generation),
+        *_blocks(document, generation, answer[generation.name]["settings"]),
     ]
 
 
-def _mapping(
-    document: Document, generation: Generation, present: Mapping[str, Any]
-) -> Iterator[Finding]:
-    wanted = document.mappings()["properties"]
-    for name, difference in _differences(wanted, present):
+def _layout(document: Document, generation: Generation) -> Iterator[Finding]:
+    table = document.source.table
+    found = generation.differences(document)
+    if not found:
+        return
+    problem = "; ".join(map(str, found))
+    if table.reindex == "auto" and generation.about.get("declined") != document.layout:
         yield Finding(
-            "error",
-            document.source.table.table,
-            f"The field {name} of {generation.name} has another mapping than the table asks for: "
-            f"{difference}.",
-            "A field's mapping cannot change in place: the table's loads fail.",
-            f"DELETE {generation.name}  -- the next run loads the table afresh; or put the mapping "
-            "back under `fields` in the tables file",
+            "note",
+            table.table,
+            f"The rows do not fit into {generation.name} any more: {problem}.",
+            "The sensor requests a run that loads a new generation beside it. Until the alias "
+            "is switched, the live one is loaded with the mappings that it has.",
         )
-
-
-def _differences(
-    wanted: Mapping[str, Any], present: Mapping[str, Any], parent: str = ""
-) -> Iterator[tuple[str, str]]:
-    """The fields whose mapping cannot become the wanted one. A field that is missing is added."""
-    for name, mapping in wanted.items():
-        if name not in present:
-            continue
-        full, other = parent + name, present[name]
-        differing = [
-            f"{parameter} is {_shown(other, parameter)}, not {_shown(mapping, parameter)}"
-            for parameter in sorted({*mapping, *other} - _CHANGEABLE)
-            if _value(mapping, parameter) != _value(other, parameter)
-            # What Elasticsearch leaves out of its answer is the default, which we need not know.
-            and (parameter in other or parameter in _DEFAULTS)
-        ]
-        if differing:
-            yield full, "; ".join(differing)
-        for inner in ("properties", "fields"):
-            yield from _differences(mapping.get(inner, {}), other.get(inner, {}), f"{full}.")
-
-
-def _value(mapping: Mapping[str, Any], parameter: str) -> str:
-    if parameter == "type" and "type" not in mapping:
-        return "object"
-    return str(mapping.get(parameter, _DEFAULTS.get(parameter))).lower()
-
-
-def _shown(mapping: Mapping[str, Any], parameter: str) -> str:
-    value = _value(mapping, parameter)
-    return "the default" if value == "none" else value
+    else:
+        yield Finding(
+            "warning",
+            table.table,
+            f"The rows do not fit into {generation.name} any more: {problem}.",
+            "The index is loaded with the mappings that it has.",
+            f"pg-es reindex {table.index}  -- or put the mapping back under `fields` in the tables "
+            "file",
+        )
 
 
 def _blocks(

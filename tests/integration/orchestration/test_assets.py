@@ -1,15 +1,17 @@
 """Loads as Dagster runs them: events by partition, metadata, failures."""
 
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from pg_es_pipeline.errors import ServerAway
-from pg_es_pipeline.orchestration import loading
+from pg_es_pipeline.orchestration import loading, sensors
 from pg_es_pipeline.orchestration.assets import index_asset, table_spec
 from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job, table_jobs
 from pg_es_pipeline.orchestration.names import index_key, table_key
+from pg_es_pipeline.orchestration.reindexing import reindex_job_name, reindex_jobs
 from pg_es_pipeline.orchestration.resources import RESOURCES
 from pg_es_pipeline.orchestration.sensors import RANGE_END, RANGE_START, sync_sensor
 from pg_es_pipeline.sync.engine import Engine
@@ -45,10 +47,11 @@ def instance() -> dg.DagsterInstance:
 def definitions(orders: Orders) -> dg.Definitions:
     tables = [orders.table]
     sync_all, loads = sync_job("sync_all", tables, ""), load_jobs(tables)
+    reindexes = reindex_jobs(tables)
     return dg.Definitions(
         assets=[table_spec(orders.table), index_asset(orders.table)],
-        jobs=[sync_all, *table_jobs(tables), *loads],
-        sensors=[sync_sensor(tables, [sync_all, *loads], 60)],
+        jobs=[sync_all, *table_jobs(tables), *loads, *reindexes],
+        sensors=[sync_sensor(tables, [sync_all, *loads, *reindexes], 60)],
         resources=RESOURCES,
         executor=dg.in_process_executor,
     )
@@ -340,3 +343,98 @@ def test_ranges_of_a_growing_table_become_known_and_are_loaded(
     assert execute(
         monthly, instance, load_jobs([monthly.table])[0].name, partition_key="100"
     ).success
+
+
+@pytest.fixture
+def outdated(monthly: Orders, instance: dg.DagsterInstance) -> Orders:
+    """Loaded before the tables file gave a column another mapping."""
+    monthly.insert(range(1, 61))
+    run_requests(monthly, instance)
+    instance.wipe_assets([index_key(monthly.table)])
+    fields = {"note": {"type": "keyword"}}
+    monthly.table = monthly.table.model_copy(update={"fields": fields})
+    return monthly
+
+
+def requested(orders: Orders, instance: dg.DagsterInstance) -> list[str]:
+    return [request.job_name for request in tick(orders, instance).run_requests or []]
+
+
+def test_a_tick_requests_a_new_generation_where_the_live_one_does_not_fit(
+    outdated: Orders, instance: dg.DagsterInstance
+) -> None:
+    job = reindex_job_name(outdated.table)
+    assert requested(outdated, instance) == [job]
+    assert execute(outdated, instance, job).success
+    events = materialized(outdated, instance)
+    assert {month: event["rows"] for month, event in events.items()} == {
+        **dict.fromkeys(MONTHS, 0),
+        "2024-01": 30,
+        "2024-02": 29,
+        "2024-03": 1,
+    }
+    assert {event["generation"] for event in events.values()} == {f"{outdated.table.index}-000002"}
+    assert requested(outdated, instance) == []
+    assert outdated.is_in_step()
+
+
+def test_changes_are_loaded_while_a_new_generation_is(
+    outdated: Orders, instance: dg.DagsterInstance
+) -> None:
+    job = reindex_job_name(outdated.table)
+    run_under_way(outdated, instance, job, dg.DagsterRunStatus.STARTED)
+    assert requested(outdated, instance) == []
+    outdated.pg.execute("UPDATE orders SET note = 'changed' WHERE id = 7")
+    second = tick(outdated, instance)
+    assert [request.job_name for request in second.run_requests] == ["sync_all"]
+    run_requests(outdated, instance)
+    assert outdated.is_in_step()
+
+
+def test_a_manual_reindex_is_not_requested_but_told(
+    outdated: Orders, instance: dg.DagsterInstance
+) -> None:
+    outdated.table = outdated.table.model_copy(update={"reindex": "manual"})
+    message = tick(outdated, instance).skip_message
+    assert "note: type is text, not keyword" in message
+    assert f"pg-es reindex {outdated.table.index}" in message
+
+
+def test_a_generation_that_was_rolled_back_is_not_requested_again(
+    outdated: Orders, instance: dg.DagsterInstance
+) -> None:
+    execute(outdated, instance, reindex_job_name(outdated.table))
+    with outdated.engine() as engine:
+        engine.roll_back(engine.source(outdated.table))
+    assert "was rolled back" in tick(outdated, instance).skip_message
+
+
+def test_a_reindex_that_failed_is_requested_again_an_hour_later(
+    outdated: Orders, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = reindex_job_name(outdated.table)
+    monkeypatch.setattr(Engine, "reindex", lambda *_, **__: 1 / 0)
+    assert not execute(outdated, instance, job).success
+    assert f"{job} has failed" in tick(outdated, instance).skip_message
+    monkeypatch.setattr(sensors, "REINDEX_AGAIN", timedelta(0))
+    assert requested(outdated, instance) == [job]
+
+
+def test_a_tick_removes_generations_that_were_kept_for_long_enough(
+    outdated: Orders, instance: dg.DagsterInstance
+) -> None:
+    execute(outdated, instance, reindex_job_name(outdated.table))
+    tick(outdated, instance)
+    assert len(outdated.es.indices.get(index=f"{outdated.table.index}-*")) == 2
+    outdated.table = outdated.table.model_copy(update={"keep_generations": timedelta(0)})
+    tick(outdated, instance)
+    assert list(outdated.es.indices.get(index=f"{outdated.table.index}-*")) == [
+        f"{outdated.table.index}-000002"
+    ]
+
+
+def run_under_way(
+    orders: Orders, instance: dg.DagsterInstance, job: str, status: dg.DagsterRunStatus
+) -> None:
+    resolved = definitions(orders).resolve_job_def(job)
+    instance.create_run_for_job(resolved, status=status)

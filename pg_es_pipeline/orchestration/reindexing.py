@@ -1,0 +1,67 @@
+"""`reindex_<index>`: loads a new generation beside the live one, and switches to it."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from pg_es_pipeline.orchestration.loading import failing_clearly, shower
+from pg_es_pipeline.orchestration.metadata import result
+from pg_es_pipeline.orchestration.names import POOL, identifier, index_key
+from pg_es_pipeline.orchestration.partitions import add_new
+from pg_es_pipeline.orchestration.resources import (
+    BatchingResource,
+    ElasticsearchResource,
+    PostgresResource,
+    engine,
+)
+from pg_es_pipeline.tables import Table
+
+
+def reindex_job_name(table: Table) -> str:
+    return f"reindex_{identifier(table)}"
+
+
+def reindex_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
+    """`reindex_<index>` for each table."""
+    return [_reindex_job(table) for table in tables]
+
+
+def _reindex_job(table: Table) -> dg.JobDefinition:
+    name = reindex_job_name(table)
+    description = (
+        f"Loads {table.table} into a new generation beside the live one, compares both sides, and "
+        f"lets {table.index} point at it. One that was interrupted is gone on with."
+    )
+
+    @dg.op(name=f"{name}_op", pool=POOL, description=description)
+    def reindex(
+        context: dg.OpExecutionContext,
+        postgres: PostgresResource,
+        elasticsearch: ElasticsearchResource,
+        batching: BatchingResource,
+    ) -> None:
+        with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
+            source = running.source(table)
+            done = running.reindex(source, on_progress=shower(context, source))
+        add_new(context.instance, table, [report.partition for report in done.reports])
+        # Only now do people search what was loaded.
+        for report in done.reports:
+            context.log_event(
+                dg.AssetMaterialization(
+                    index_key(table),
+                    partition=report.partition,
+                    metadata={**result(report, source), "generation": done.generation},
+                )
+            )
+        compared = done.compared
+        context.log.info(
+            f"{done.index}: {done.generation} is live now, {done.before} was. {done.rows:,} rows "
+            f"loaded, {compared.differences if compared else 0:,} differences found and repaired; "
+            f"other loads were held for {done.held_seconds:.1f} s"
+        )
+
+    @dg.job(name=name, description=description, executor_def=dg.in_process_executor)
+    def job() -> None:
+        reindex()
+
+    return job

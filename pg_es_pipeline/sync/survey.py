@@ -1,0 +1,149 @@
+"""What is to be done for many tables, found by a query a table and a few for them all."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from pg_es_pipeline.errors import PipelineError, ServerAway
+from pg_es_pipeline.sync import postgres
+from pg_es_pipeline.sync.catalog import Source
+from pg_es_pipeline.sync.checkpoints import Checkpoint, Checkpoints
+from pg_es_pipeline.sync.documents import Document
+from pg_es_pipeline.sync.fitting import fitting
+from pg_es_pipeline.sync.indices import Generation, Indices
+from pg_es_pipeline.sync.mappings import Difference
+from pg_es_pipeline.sync.partitions import current_keys
+from pg_es_pipeline.sync.postgres import Connection
+from pg_es_pipeline.sync.snapshot import Present, horizon
+from pg_es_pipeline.sync.staleness import Stale, stale_partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is to be done for one table."""
+
+    partitions: Sequence[str]
+    """All partition keys of the table as it is now, in order."""
+    stale: Sequence[Stale]
+    moment: str
+    """The moment before which all changes were seen."""
+    generation: Generation | None = None
+    """The live one; None: there is no index yet."""
+    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
+    """By partition."""
+    differences: tuple[Difference, ...] = ()
+    """Why a new generation is needed; empty: none is."""
+    declined: bool = False
+    """Whether that new generation was tried, and rolled back."""
+
+
+Connect = Callable[[], Connection]
+"""Gives the connection: another one where the last has broken."""
+
+
+def survey(
+    connect: Connect, indices: Indices, checkpoints: Checkpoints, sources: Sequence[Source]
+) -> dict[str, Survey | PipelineError]:
+    """By index: what was found, or why the table cannot be looked at.
+
+    Raises PipelineError where a server cannot be asked.
+    """
+    found: dict[str, Survey | PipelineError] = {}
+    generations: dict[str, Generation | None] = {}
+    partitions: dict[str, list[str]] = {}
+    with postgres.speaking("looking for changes"):
+        # Before any of the tables is read.
+        moments = {lookback: horizon(connect(), lookback, None) for lookback in _lookbacks(sources)}
+        now = Present.of(connect())
+    for index, generation in indices.find_all(list(map(Document, sources))).items():
+        if isinstance(generation, PipelineError):
+            found[index] = generation
+        else:
+            generations[index] = generation
+    for source in sources:
+        with _noting(found, source), postgres.speaking(f"looking at {source.table.table}"):
+            partitions[source.table.index] = current_keys(connect(), source)
+    stored = checkpoints.read_many(
+        {
+            generation: partitions[index]
+            for index, generation in generations.items()
+            if generation and index in partitions
+        }
+    )
+    for source in sources:
+        index = source.table.index
+        if index not in found:
+            with _noting(found, source), postgres.speaking(f"looking at {source.table.table}"):
+                found[index] = _look(
+                    connect(),
+                    source,
+                    generations[index],
+                    partitions[index],
+                    stored,
+                    now,
+                    moments[source.table.cursor.lookback],
+                )
+    return found
+
+
+@contextmanager
+def _noting(found: dict[str, Survey | PipelineError], source: Source) -> Iterator[None]:
+    """What is wrong with one table does not keep the others from being looked at."""
+    try:
+        yield
+    except ServerAway:
+        raise
+    except PipelineError as error:
+        found.setdefault(source.table.index, error)
+
+
+def _lookbacks(sources: Sequence[Source]) -> set[timedelta]:
+    """All that the horizon depends on of a table."""
+    return {source.table.cursor.lookback for source in sources}
+
+
+def _look(
+    connection: Connection,
+    source: Source,
+    generation: Generation | None,
+    partitions: Sequence[str],
+    stored: Mapping[Generation, Mapping[str, Checkpoint]],
+    now: Present,
+    moment: str,
+) -> Survey:
+    if generation is None:
+        return Survey(partitions, [Stale(one, None) for one in partitions], moment)
+    wanted = Document(source)
+    differences = generation.differences(wanted)
+    document = Document(fitting(source, generation)) if differences else wanted
+    known = stored.get(generation, {})
+    stale = stale_in(connection, document, partitions, known, now)
+    return Survey(
+        partitions=partitions,
+        stale=stale,
+        moment=moment,
+        generation=generation,
+        checkpoints=known,
+        differences=differences,
+        declined=generation.about.get("declined") == wanted.layout,
+    )
+
+
+def stale_in(
+    connection: Connection,
+    document: Document,
+    partitions: Sequence[str],
+    checkpoints: Mapping[str, Checkpoint],
+    now: Present,
+) -> list[Stale]:
+    """The partitions of a generation that need a load, by its checkpoints."""
+    fingerprint = document.fingerprint
+    valid = {
+        partition: checkpoint
+        for partition, checkpoint in checkpoints.items()
+        if checkpoint.fingerprint == fingerprint
+        and now.continues(checkpoint)
+        and not checkpoint.unsure
+    }
+    return stale_partitions(connection, document.source, partitions, valid, now.clock)
