@@ -9,36 +9,40 @@ from pg_es_pipeline.sync.postgres import Connection
 from pg_es_pipeline.tables import HashPartitions, NativePartitions, Table
 
 _COLUMNS = """
-SELECT wanted.number, c.relkind::text, has_table_privilege(c.oid, 'SELECT'),
+WITH RECURSIVE found AS MATERIALIZED (
+    SELECT wanted.number, c.oid, c.relkind, c.reltuples, a.attnum, a.attname, a.atttypid,
+           a.atttypmod, a.attnotnull
+    FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (schema, name, number)
+    JOIN pg_namespace n ON n.nspname = wanted.schema
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
+         AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+), layers AS (
+    -- A domain counts as what it is made of, through as many domains as there are, and an array as
+    -- its elements; if those are domains of arrays, they count as a type of their own.
+    SELECT DISTINCT atttypid AS outermost, atttypid AS type, NULL::int AS modifier, 0 AS arrays
+    FROM found
+    UNION ALL
+    SELECT layers.outermost, CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END,
+           CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE layers.modifier END,
+           layers.arrays + (t.typtype <> 'd')::int
+    FROM layers JOIN pg_type t ON t.oid = layers.type
+    WHERE t.typtype = 'd' OR t.typcategory = 'A' AND layers.arrays = 0
+)
+SELECT c.number, c.relkind::text, has_table_privilege(c.oid, 'SELECT'),
        greatest(c.reltuples, 0)::bigint,
-       obj_description(c.oid, 'pg_class'), a.attname::text,
+       obj_description(c.oid, 'pg_class'), c.attname::text,
        -- A type that somebody made may have the name of one of PostgreSQL's own.
        CASE WHEN base.typtype IN ('e', 'c', 'r', 'm')
                  AND base.typnamespace <> 'pg_catalog'::regnamespace
             THEN base.typnamespace::regnamespace::text || '.' ELSE '' END || base.typname,
-       base.typtype::text, base.modifier, base.arrays > 0,
-       format_type(a.atttypid, a.atttypmod), a.attnotnull,
-       col_description(c.oid, a.attnum), array_position(key.columns, a.attnum)
-FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (schema, name, number)
-JOIN pg_namespace n ON n.nspname = wanted.schema
-JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
-     AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-CROSS JOIN LATERAL (
-    -- A domain counts as what it is made of, through as many domains as there are, and an array as
-    -- its elements; if those are domains of arrays, they count as a type of their own.
-    WITH RECURSIVE layers AS (
-        SELECT a.atttypid AS type, a.atttypmod AS modifier, 0 AS arrays
-        UNION ALL
-        SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END,
-               CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE layers.modifier END,
-               layers.arrays + (t.typtype <> 'd')::int
-        FROM layers JOIN pg_type t ON t.oid = layers.type
-        WHERE t.typtype = 'd' OR t.typcategory = 'A' AND layers.arrays = 0
-    )
-    SELECT t.*, layers.modifier, layers.arrays FROM layers JOIN pg_type t ON t.oid = layers.type
-    WHERE NOT (t.typtype = 'd' OR t.typcategory = 'A' AND layers.arrays = 0)
-) base
+       base.typtype::text, coalesce(layers.modifier, c.atttypmod), layers.arrays > 0,
+       format_type(c.atttypid, c.atttypmod), c.attnotnull,
+       col_description(c.oid, c.attnum), array_position(key.columns, c.attnum)
+FROM found c
+JOIN layers ON layers.outermost = c.atttypid
+JOIN pg_type base ON base.oid = layers.type
+     AND NOT (base.typtype = 'd' OR base.typcategory = 'A' AND layers.arrays = 0)
 LEFT JOIN LATERAL (
     -- Columns that the index merely carries (INCLUDE) come behind those of the key.
     SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] AS columns
@@ -53,7 +57,7 @@ LEFT JOIN LATERAL (
           AND NOT (c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid))
     ORDER BY i.indisprimary DESC, i.indnkeyatts, named.relname LIMIT 1
 ) key ON true
-ORDER BY wanted.number, a.attnum
+ORDER BY c.number, c.attnum
 """
 
 _MISSING = """
