@@ -16,7 +16,7 @@ from typing import Any
 from elasticsearch import BadRequestError, Elasticsearch
 
 from pg_es_pipeline.errors import RowsRefused, ServerAway
-from pg_es_pipeline.sync import elastic
+from pg_es_pipeline.sync import elastic, ndjson
 from pg_es_pipeline.sync.extract import Refusal
 from pg_es_pipeline.sync.indices import GC_DELETES, Generation
 from pg_es_pipeline.sync.load import Outcome, action
@@ -97,7 +97,7 @@ class DeadLetters:
             return
         settled = {
             head["_id"]: head["version"]
-            for head in map(action, outcome.batch.lines if self.letters else ())
+            for head in map(action, ndjson.rows(outcome.batch.body) if self.letters else ())
             if head["_id"] in self.letters and head["_id"] not in refused
         }
         total = len((self.letters.keys() | refused.keys()) - settled.keys())

@@ -1,27 +1,43 @@
-"""Reads rows from PostgreSQL in order, as ready-made lines of bulk requests."""
+"""Reads rows from PostgreSQL in order, as ready-made parts of bulk requests."""
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from pg_es_pipeline.errors import SourceError
 from pg_es_pipeline.sync.catalog import Column, Source
-from pg_es_pipeline.sync.documents import Document, field, identifier, relation
-from pg_es_pipeline.sync.postgres import Connection, first_line
+from pg_es_pipeline.sync.documents import FIELD, Document, field, identifier, relation
+from pg_es_pipeline.sync.postgres import WORK_MEM, Connection, first_line, plan
 
-_INT32 = struct.Struct("!i")
-_HEADER = 19  # bytes of COPY's binary header, which comes with the first row
+BLOCK_BYTES = 160 * 1024
+"""About how large a block is at most that has more than one row. What PostgreSQL has compressed is
+up to 90 times as large, and no larger than a request even then."""
+
+_SORTED_BYTES = WORK_MEM * 3 // 4
+"""Of rows as they are in the table: what a sort keeps for itself comes on top."""
+
+# COPY's binary format: a header, which comes with the first row; each row begins with the number of
+# its values, and each value with its length.
+_HEADER = 19
 _END = b"\xff\xff"
-_NULL = _INT32.pack(-1)
+_INT32 = struct.Struct("!i")
+_COUNTS = struct.Struct("!h iq iq iq i?")
 
 # Types whose comparison is PostgreSQL's own whatever the search path. Others are compared as text.
 ORDERED = {
     *("int2", "int4", "int8", "numeric", "date", "timestamp", "timestamptz"),
     *("text", "varchar", "bpchar", "uuid"),
+}
+
+# Types whose values are never long.
+_SHORT = {
+    *("int2", "int4", "int8", "float4", "float8", "bool", "oid", "money", "uuid"),
+    *("date", "time", "timetz", "timestamp", "timestamptz", "interval", "macaddr", "inet", "cidr"),
 }
 
 
@@ -34,6 +50,9 @@ UNWRITABLE = (
 )
 """PostgreSQL's errors that one row may cause: a value that a view's expression fails at, a document
 of more than 1 GB, a damaged page."""
+
+NO_ROOM = (psycopg.errors.ConfigurationLimitExceeded, psycopg.errors.DiskFull)
+"""PostgreSQL's errors where a chunk in blocks needs a larger temporary file than there may be."""
 
 
 def unwritable(error: psycopg.Error) -> str:
@@ -111,22 +130,62 @@ def _comparable(column: Column) -> sql.Composable:
 
 @dataclass(slots=True)
 class Batch:
-    """The lines of one bulk request, in the order of the reading."""
+    """One bulk request: rows in the order of the reading."""
 
-    lines: list[bytes]
-    size: int
-    """Bytes."""
+    body: bytes
+    """As PostgreSQL built it; `ndjson.rows` takes it apart."""
+    rows: int
+    """Rows in the body."""
     position: list[str]
     """The order columns of the last row."""
     settled: bool
-    """Whether the last row's cursor lies below the horizon."""
+    """Whether every row's cursor lies below the horizon."""
+    deletes: int = 0
+    """Rows that are deletes."""
     lost: int = 0
     """Values that Elasticsearch cannot hold, written as null."""
     unwritable: list[Refusal] = dataclass_field(default_factory=list)
     """Rows that PostgreSQL could not write."""
 
 
-def query(
+def by_block(
+    document: Document,
+    *,
+    version: int,
+    order: Order,
+    where: Sequence[sql.Composable],
+    settled: sql.Composable,
+    limit: int,
+    rows: int,
+) -> sql.Composed:
+    """The COPY of one chunk in blocks of so many rows, fewer where rows are large.
+
+    PostgreSQL reads all of the chunk before it writes the first block: an error that a row causes
+    may come before that.
+    """
+    # The blocks are numbered along the order, so that the sort moves nothing; without it PostgreSQL
+    # would not know that. It carries rows as they are in the table: documents are built behind it.
+    return sql.SQL(
+        "COPY (SELECT {counts}, "
+        "CASE WHEN bool_and(num_nulls({key}) = 0) THEN string_agg({line}, '') END "
+        "FROM (SELECT t.*, (row_number() OVER w - 1) / {rows} + sum({size}) OVER w / {bytes}"
+        " AS {block} FROM (SELECT {columns} FROM {chunk}) t"
+        " WINDOW w AS (ROWS UNBOUNDED PRECEDING) ORDER BY {block}, row_number() OVER w) t "
+        "GROUP BY t.{block} ORDER BY t.{block}) TO STDOUT (FORMAT binary)"
+    ).format(
+        counts=_counts(document, order, settled, block=True),
+        key=sql.SQL(", ").join(map(field, document.source.key)),
+        line=document.line(version),
+        rows=sql.Literal(rows),
+        size=_size(_needed(document, order)),
+        bytes=sql.Literal(BLOCK_BYTES),
+        block=sql.Identifier(FIELD),  # no column has this name
+        columns=sql.SQL(", ").join(map(field, _needed(document, order))),
+        chunk=_chunk(document, order, where, limit),
+    )
+
+
+def by_row(
     document: Document,
     *,
     version: int,
@@ -135,23 +194,98 @@ def query(
     settled: sql.Composable,
     limit: int,
 ) -> sql.Composed:
-    """The COPY of one chunk: line, the order columns as text, whether the row is settled, and how
-    many of its values are lost (NULL: none)."""
-    expressions = order.expressions()
-    position = [sql.SQL("{}::text").format(field(column)) for column in order.columns]
-    return sql.SQL(
-        "COPY (SELECT {line}, {position}, {settled}, {lost} FROM {relation} WHERE {where} "
-        "ORDER BY {order} LIMIT {limit}) TO STDOUT (FORMAT binary)"
-    ).format(
+    """The COPY of one chunk in blocks of one row, each written as soon as it is read."""
+    return sql.SQL("COPY (SELECT {counts}, {line} FROM {chunk}) TO STDOUT (FORMAT binary)").format(
+        counts=_counts(document, order, settled, block=False),
         line=document.line(version),
-        position=sql.SQL(", ").join(position),
-        settled=settled,
-        lost=document.lost() or sql.NULL,
-        relation=relation(document.source),
-        where=sql.SQL(" AND ").join(sql.SQL("({})").format(part) for part in where),
-        order=sql.SQL(", ").join(expressions),
-        limit=sql.Literal(limit),
+        chunk=_chunk(document, order, where, limit),
     )
+
+
+def rows_in_blocks(
+    connection: Connection,
+    document: Document,
+    *,
+    order: Order,
+    where: Sequence[sql.Composable],
+    limit: int,
+) -> int:
+    """How many of a chunk's rows are to be read in blocks at once, up to `limit`; 0: none.
+
+    They are put in order once more, which is cheap as long as they fit into memory. Less at once
+    costs nothing where an index leads to a chunk's first row; where not, each chunk is a search.
+    """
+    chosen = sql.SQL("SELECT {} FROM {}").format(
+        sql.SQL(", ").join(map(field, _needed(document, order))),
+        _chunk(document, order, where, limit),
+    )
+    planned = plan(connection, chosen)
+    rows = int(_SORTED_BYTES // (planned["Plan Width"] + 24))
+    if min(limit, planned["Plan Rows"]) <= rows:
+        return limit
+    return rows if _is_by_index(planned) else 0
+
+
+def _is_by_index(node: dict[str, Any]) -> bool:
+    scans = node["Node Type"] in ("Limit", "Index Scan", "Append", "Merge Append")
+    return scans and "Filter" not in node and all(map(_is_by_index, node.get("Plans", ())))
+
+
+def _needed(document: Document, order: Order) -> list[Column]:
+    """The columns that a chunk's documents, positions and counts are made of."""
+    source = document.source
+    others = (one for one in (source.cursor, source.soft_delete) if one)
+    columns = (*source.columns, *source.key, *order.columns, *others)
+    return list({column.name: column for column in columns}.values())
+
+
+def _chunk(
+    document: Document, order: Order, where: Sequence[sql.Composable], limit: int
+) -> sql.Composed:
+    return sql.SQL("{} WHERE {} ORDER BY {} LIMIT {}").format(
+        relation(document.source),
+        sql.SQL(" AND ").join(sql.SQL("({})").format(part) for part in where),
+        sql.SQL(", ").join(order.expressions()),
+        sql.Literal(limit),
+    )
+
+
+def _counts(
+    document: Document, order: Order, settled: sql.Composable, *, block: bool
+) -> sql.Composed:
+    """What `_Block` has, before its body: of the rows of a group, or of one row."""
+    total, every, last = (
+        ("sum({})", "bool_and({})", "(array_agg({}))[count(*)::int]") if block else ("{}",) * 3
+    )
+    deleted = document.is_deleted or sql.SQL("false")
+    counts = [
+        sql.SQL("1::int8"),
+        sql.SQL("({})::int8").format(sql.SQL("({})::int").format(deleted)),
+        sql.SQL("coalesce({}, 0)").format(document.lost() or sql.SQL("0")),
+    ]
+    return sql.SQL(", ").join(
+        [
+            *(sql.SQL(f"({total})::int8").format(one) for one in counts),
+            sql.SQL(every).format(sql.SQL("({}) IS TRUE").format(settled)),
+            *(
+                sql.SQL(last).format(sql.SQL("{}::text").format(field(column)))
+                for column in order.columns
+            ),
+        ]
+    )
+
+
+def _size(columns: Sequence[Column]) -> sql.Composed:
+    """The expression of about how many bytes a row's document has, told without reading values that
+    are kept outside of the row: these, and what is no plain text, may be compressed."""
+    constant = 100 + sum(len(column.name.encode()) + 25 for column in columns)
+    parts: list[sql.Composable] = [sql.Literal(constant)]
+    for column in columns:
+        if column.array or column.type not in _SHORT:
+            plain = not column.array and column.type in ("text", "varchar", "bytea")
+            length = "octet_length({})" if plain else "pg_column_size({}) * 4"
+            parts.append(sql.SQL(f"coalesce({length}, 0)").format(field(column)))
+    return sql.SQL(" + ").join(parts)
 
 
 def next_row(
@@ -176,6 +310,18 @@ def next_row(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One row of a COPY: a part of a batch."""
+
+    rows: int
+    deletes: int
+    lost: int
+    settled: bool
+    position: list[str]
+    body: memoryview
+
+
 def batches(
     connection: Connection,
     statement: sql.Composed,
@@ -183,49 +329,68 @@ def batches(
     documents: Callable[[], int],
     max_bytes: int,
 ) -> Iterator[Batch]:
-    """Runs a chunk's COPY and cuts it into batches of at most `documents()` rows and `max_bytes`.
+    """Runs a chunk's COPY and puts its blocks together to batches of at most `documents()` rows and
+    `max_bytes`; a block that has more by itself is a batch.
 
     Raises SourceError for a row whose key is NULL. What was read before an error of PostgreSQL is
     yielded first.
     """
-    lines: list[bytes] = []
-    size, limit, last, lost = 0, documents(), b"", 0
+    blocks: list[_Block] = []
+    rows, size, limit = 0, 0, documents()
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        skip = _HEADER
         try:
-            for data in copy:
-                row = bytes(data)[skip:]
-                skip = 0
-                if row[:2] == _END:
-                    continue
-                (length,) = _INT32.unpack_from(row, 2)
-                if length < 0:
-                    raise SourceError(
-                        f"{table}: a row's key is NULL, so that it cannot be told from others. "
-                        "Name columns that are never NULL under `key`, or correct the row."
-                    )
-                lines.append(row[6 : 6 + length])
-                size += length
-                last = row
-                if not row.endswith(_NULL):
-                    lost += int.from_bytes(row[-4:])
-                if len(lines) >= limit or size >= max_bytes:
-                    yield _batch(lines, size, last, lost)
-                    lines, size, limit, lost = [], 0, documents(), 0
+            for block in _blocks(copy, table):
+                if blocks and (rows + block.rows > limit or size + len(block.body) > max_bytes):
+                    yield _batch(blocks)
+                    blocks, rows, size, limit = [], 0, 0, documents()
+                blocks.append(block)
+                rows += block.rows
+                size += len(block.body)
+                if rows >= limit or size >= max_bytes:
+                    yield _batch(blocks)
+                    blocks, rows, size, limit = [], 0, 0, documents()
         except UNWRITABLE:
-            if lines:
-                yield _batch(lines, size, last, lost)
+            if blocks:
+                yield _batch(blocks)
             raise
-    if lines:
-        yield _batch(lines, size, last, lost)
+    if blocks:
+        yield _batch(blocks)
 
 
-def _batch(lines: list[bytes], size: int, row: bytes, lost: int) -> Batch:
-    values, at = [], 2
-    for _ in range(int.from_bytes(row[:2])):
+def _blocks(copy: psycopg.Copy, table: str) -> Iterator[_Block]:
+    start = _HEADER
+    for data in copy:
+        row = memoryview(data)[start:]
+        start = 0
+        if row[:2] == _END:
+            continue
+        _, _, rows, _, deletes, _, lost, _, settled = _COUNTS.unpack_from(row)
+        *position, body = _values(row[_COUNTS.size :])
+        if body is None:
+            raise SourceError(
+                f"{table}: a row's key is NULL, so that it cannot be told from others. "
+                "Name columns that are never NULL under `key`, or correct the row."
+            )
+        texts = ["" if value is None else bytes(value).decode() for value in position]
+        yield _Block(rows, deletes, lost, settled, texts, body)
+
+
+def _values(row: memoryview) -> Iterator[memoryview | None]:
+    at = 0
+    while at < len(row):
         (length,) = _INT32.unpack_from(row, at)
         at += 4
-        values.append(row[at : at + length] if length >= 0 else b"")
+        yield row[at : at + length] if length >= 0 else None
         at += max(length, 0)
-    _line, *position, settled, _lost = values
-    return Batch(lines, size, [text.decode() for text in position], settled == b"\x01", lost)
+
+
+def _batch(blocks: list[_Block]) -> Batch:
+    last = blocks[-1]
+    return Batch(
+        body=b"".join(block.body for block in blocks),
+        rows=sum(block.rows for block in blocks),
+        position=last.position,
+        settled=last.settled,
+        deletes=sum(block.deletes for block in blocks),
+        lost=sum(block.lost for block in blocks),
+    )

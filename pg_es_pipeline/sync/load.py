@@ -11,7 +11,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +24,7 @@ from elasticsearch import ApiError, Elasticsearch
 
 from pg_es_pipeline.errors import IndexRefused, ServerAway, SettingsError
 from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings
-from pg_es_pipeline.sync import elastic
+from pg_es_pipeline.sync import elastic, ndjson
 from pg_es_pipeline.sync.extract import Batch, Refusal
 from pg_es_pipeline.sync.indices import Generation
 from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES
@@ -44,7 +44,6 @@ class Outcome:
     """What became of one batch."""
 
     batch: Batch
-    deletes: int
     superseded: int = 0
     """Rows for which the index had something newer already."""
     refused: list[Refusal] = field(default_factory=list)
@@ -52,14 +51,30 @@ class Outcome:
     retries: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Rows that are sent at once."""
+
+    body: bytes
+    count: int
+
+    @classmethod
+    def of(cls, rows: Sequence[bytes]) -> "_Request":
+        return cls(b"".join(rows), len(rows))
+
+    @property
+    def rows(self) -> list[bytes]:
+        return list(ndjson.rows(self.body))
+
+
 class _Answer(NamedTuple):
     """What to do after a request."""
 
-    again: list[bytes] = []  # noqa: RUF012
-    """Lines to send again a little later."""
+    again: _Request | None = None
+    """What to send again a little later."""
     why: str = ""
     whole: bool = False
-    """Whether it was refused as a whole, for the sake of one line or because it is too large."""
+    """Whether it was refused as a whole, for the sake of one row or because it is too large."""
 
 
 class Loader:
@@ -98,29 +113,26 @@ class Loader:
         self._senders.shutdown(cancel_futures=True)
 
     def _send(self, generation: Generation, batch: Batch) -> Outcome:
-        outcome = Outcome(
-            batch,
-            deletes=sum(line.startswith(b'{"delete"') for line in batch.lines),
-            refused=list(batch.unwritable),
-        )
+        outcome = Outcome(batch, refused=list(batch.unwritable))
         started = time.monotonic()
         waits = _waits(started + RETRY_SECONDS)
         pending = self._requests(batch, outcome)
         while pending:
-            lines = pending.pop()
-            again, why, whole = self._try(generation, lines, outcome)
+            request = pending.pop()
+            again, why, whole = self._try(generation, request, outcome)
             if whole:
-                self._narrow_down(lines, why, pending, outcome)
+                self._narrow_down(request, why, pending, outcome)
                 continue
-            if not again:
+            if again is None:
                 continue
             outcome.retries += 1
             if (wait := next(waits, None)) is None or self._stopped.wait(wait):
-                if _is_huge(again[0]) and not self._stopped.is_set() and self._server_answers():
-                    outcome.refused.append(_refusal(again[0], why))
+                first = again.rows[0]
+                if _is_huge(first) and not self._stopped.is_set() and self._server_answers():
+                    outcome.refused.append(_refusal(first, why))
                     waits = _waits(time.monotonic() + RETRY_SECONDS)
                     continue
-                left = len(again) + sum(map(len, pending))
+                left = again.count + sum(request.count for request in pending)
                 raise ServerAway(
                     f"{generation.name}: Elasticsearch did not take {left} documents within "
                     f"{time.monotonic() - started:.0f} s ({why}).{_remedy(why)} Nothing is lost: "
@@ -131,37 +143,37 @@ class Loader:
         outcome.seconds = time.monotonic() - started
         return outcome
 
-    def _requests(self, batch: Batch, outcome: Outcome) -> list[list[bytes]]:
-        """The lines in requests that the server takes; the first one to send comes last."""
-        if batch.size <= min(self._request_bytes, MAX_REQUEST_BYTES):
-            return [batch.lines] if batch.lines else []
+    def _requests(self, batch: Batch, outcome: Outcome) -> list[_Request]:
+        """The rows in requests that the server takes; the first one to send comes last."""
+        if len(batch.body) <= min(self._request_bytes, MAX_REQUEST_BYTES):
+            return [_Request(batch.body, batch.rows)] if batch.rows else []
         requests: list[list[bytes]] = []
         size = self._request_bytes
-        for line in batch.lines:
-            if len(line) > self._limit:
+        for row in ndjson.rows(batch.body):
+            if len(row) > self._limit:
                 reason = (
-                    f"its document has {len(line):,} bytes, and Elasticsearch takes no more than "
+                    f"its document has {len(row):,} bytes, and Elasticsearch takes no more than "
                     f"{self._limit:,} (http.max_content_length, indexing_pressure.memory.limit)"
                 )
-                outcome.refused.append(_refusal(line, reason))
+                outcome.refused.append(_refusal(row, reason))
                 continue
-            size += len(line)
-            if size > self._request_bytes or _is_huge(line):
+            size += len(row)
+            if size > self._request_bytes or _is_huge(row):
                 requests.append([])
-                size = len(line)
-            requests[-1].append(line)
-            if _is_huge(line):
+                size = len(row)
+            requests[-1].append(row)
+            if _is_huge(row):
                 size = self._request_bytes
-        return requests[::-1]
+        return [_Request.of(rows) for rows in reversed(requests)]
 
     def _narrow_down(
-        self, lines: list[bytes], why: str, pending: list[list[bytes]], outcome: Outcome
+        self, request: _Request, why: str, pending: list[_Request], outcome: Outcome
     ) -> None:
         """Of a request that was refused as a whole: its halves, or the one row at fault."""
-        if len(lines) == 1:
-            outcome.refused.append(_refusal(lines[0], why))
+        if request.count == 1:
+            outcome.refused.append(_refusal(request.body, why))
         else:
-            pending += _halves(lines)
+            pending += _halves(request)
 
     def _server_answers(self) -> bool:
         try:
@@ -172,61 +184,60 @@ class Loader:
             return False
         return True
 
-    def _try(self, generation: Generation, lines: list[bytes], outcome: Outcome) -> _Answer:
+    def _try(self, generation: Generation, request: _Request, outcome: Outcome) -> _Answer:
         """Sends once."""
-        body = b"".join(lines)
         try:
             answer = self._node.perform_request(
                 "POST",
                 f"/{quote(generation.write_alias, safe='')}/_bulk?require_alias=true&{_FILTER}",
-                body=body,
+                body=request.body,
                 headers=self._headers,
                 request_timeout=elastic.REQUEST_TIMEOUT,
             )
         except (TransportConnectionError, ConnectionTimeout) as error:
-            return _Answer(lines, f"{type(error).__name__}: {error}")
+            return _Answer(request, f"{type(error).__name__}: {error}")
         status, content = answer.meta.status, answer.body
         if status == 200 and content.startswith(b'{"errors":false'):
             return _Answer()
         if status == 413:
-            if len(lines) > 1:
-                self._request_bytes = min(self._request_bytes, len(body) // 2)
+            if request.count > 1:
+                self._request_bytes = min(self._request_bytes, len(request.body) // 2)
             return _Answer(
-                lines,
-                f"a request of {len(body):,} bytes is more than the server, or a proxy before it, "
-                "takes (status 413)",
+                request,
+                f"a request of {len(request.body):,} bytes is more than the server, or a proxy "
+                "before it, takes (status 413)",
                 whole=True,
             )
         parsed = _parsed(content)
         if status == 200:
-            if parsed is None or len(parsed.get("items", ())) != len(lines):
-                return _Answer(lines, "an answer that is none to a bulk request")
-            return _sort_out(generation, lines, parsed["items"], outcome)
+            if parsed is None or len(parsed.get("items", ())) != request.count:
+                return _Answer(request, "an answer that is none to a bulk request")
+            return _sort_out(generation, request.rows, parsed["items"], outcome)
         cause = (parsed or {}).get("error")
         if not isinstance(cause, dict):
             cause = {"reason": content[:300].decode(errors="replace")}
         why = _words(cause)
         if status in elastic.PASSING:
-            return _Answer(lines, f"status {status}: {why}")
+            return _Answer(request, f"status {status}: {why}")
         if status == 400:
-            return _Answer(lines, why, whole=True)
+            return _Answer(request, why, whole=True)
         if cause.get("type") == "cluster_block_exception":
-            return _Answer(lines, why)
+            return _Answer(request, why)
         if status in (401, 403):
             raise _credentials_refused(generation, f"status {status}: {why}")
         raise IndexRefused(
-            f"{generation.name}: Elasticsearch refused a bulk request of {len(lines)} rows "
+            f"{generation.name}: Elasticsearch refused a bulk request of {request.count} rows "
             f"with status {status}: {why}"
         )
 
 
 def _sort_out(
-    generation: Generation, lines: list[bytes], items: list[dict[str, Any]], outcome: Outcome
+    generation: Generation, rows: list[bytes], items: list[dict[str, Any]], outcome: Outcome
 ) -> _Answer:
     """Items come in the order that they were sent in."""
     again: list[bytes] = []
     why = ""
-    for line, item in zip(lines, items, strict=True):
+    for row, item in zip(rows, items, strict=True):
         [result] = item.values()
         error, status = result.get("error"), result["status"]
         if not error:
@@ -235,7 +246,7 @@ def _sort_out(
         if status == 409:
             outcome.superseded += 1
         elif status in elastic.PASSING or kind == "cluster_block_exception":
-            again.append(line)
+            again.append(row)
             why = words
         elif kind == "index_closed_exception":
             raise IndexRefused(
@@ -255,13 +266,13 @@ def _sort_out(
         elif kind == "security_exception" or status in (401, 403):
             raise _credentials_refused(generation, words)
         elif status in (400, 413):
-            outcome.refused.append(_refusal(line, words))
+            outcome.refused.append(_refusal(row, words))
         else:
             raise IndexRefused(
                 f"{generation.name}: Elasticsearch answered {status} for a row, which is not "
                 f"about the row: {words}"
             )
-    return _Answer(again, why)
+    return _Answer(_Request.of(again) if again else None, why)
 
 
 def _credentials_refused(generation: Generation, words: str) -> SettingsError:
@@ -290,15 +301,15 @@ def _request_limit(client: Elasticsearch) -> int:
     return min(limits, default=USUAL_REQUEST_LIMIT)
 
 
-def _is_huge(line: bytes) -> bool:
+def _is_huge(row: bytes) -> bool:
     """Whether a row alone is a whole request, and may be too much whatever else the server does."""
-    return len(line) > MAX_REQUEST_BYTES
+    return len(row) > MAX_REQUEST_BYTES
 
 
-def _halves(lines: list[bytes]) -> list[list[bytes]]:
+def _halves(request: _Request) -> list[_Request]:
     """The second half comes first: what is last is sent next."""
-    middle = len(lines) // 2
-    return [half for half in (lines[middle:], lines[:middle]) if half]
+    rows, middle = request.rows, request.count // 2
+    return [_Request.of(half) for half in (rows[middle:], rows[:middle]) if half]
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
@@ -323,15 +334,15 @@ def _remedy(why: str) -> str:
     return ""
 
 
-def _refusal(line: bytes, reason: str) -> Refusal:
-    head = action(line)
+def _refusal(row: bytes, reason: str) -> Refusal:
+    head = action(row)
     return Refusal(str(head["_id"]), reason, head["version"])
 
 
-def action(line: bytes) -> dict[str, Any]:
-    """What a line says of its document: `_id` and version."""
+def action(row: bytes) -> dict[str, Any]:
+    """What a row's action says of its document: `_id` and version."""
     # A database in SQL_ASCII may hold what is no UTF-8.
-    [head] = json.loads(line[: line.index(b"\n")].decode(errors="replace")).values()
+    [head] = json.loads(row[: row.index(b"\n")].decode(errors="replace")).values()
     return dict(head)
 
 

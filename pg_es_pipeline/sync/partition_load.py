@@ -22,15 +22,18 @@ from pg_es_pipeline.sync.compare import Level
 from pg_es_pipeline.sync.dead_letters import DeadLetters
 from pg_es_pipeline.sync.documents import Document, field, relation
 from pg_es_pipeline.sync.extract import (
+    NO_ROOM,
     UNWRITABLE,
     Batch,
     Order,
     Refusal,
     batches,
+    by_block,
+    by_row,
     changes_order,
     full_order,
     next_row,
-    query,
+    rows_in_blocks,
     unwritable,
 )
 from pg_es_pipeline.sync.indices import Generation
@@ -86,6 +89,8 @@ class PartitionLoad:
         self._dead_letters = DeadLetters(means.client, document.source.table, generation)
         self._under_way: deque[tuple[Future[Outcome], Acknowledged]] = deque()
         self._held = False
+        self._row_by_row = False
+        """Since a chunk failed in blocks, until one is read through."""
         self._saved = time.monotonic()
         self.report = Report(generation.index, checkpoint.partition)
 
@@ -208,35 +213,43 @@ class PartitionLoad:
         acknowledged: Acknowledged,
     ) -> tuple[bool, Batch | None]:
         """Sends the rows behind a position; tells whether there may be more, and the last batch."""
-        conditions = [self._where] if after is None else [self._where, order.after(after)]
+        connection, size = self._means.connection, self._means.batch_size
+        where = [self._where] if after is None else [self._where, order.after(after)]
         limit = self._chunk_rows()
-        statement = query(
-            self._document,
-            version=self._version,
-            order=order,
-            where=conditions,
-            settled=settled,
-            limit=limit,
+        in_blocks = not self._row_by_row and rows_in_blocks(
+            connection, self._document, order=order, where=where, limit=limit
         )
+        statement = partial(by_block, rows=size.block) if in_blocks else by_row
+        limit = in_blocks or limit
         rows, last = 0, None
-        size = self._means.batch_size
         try:
             for batch in batches(
-                self._means.connection,
-                statement,
+                connection,
+                statement(
+                    self._document,
+                    version=self._version,
+                    order=order,
+                    where=where,
+                    settled=settled,
+                    limit=limit,
+                ),
                 self._source.table.table,
                 lambda: size.documents,
                 MAX_REQUEST_BYTES,
             ):
                 self._send(batch, acknowledged)
-                rows += len(batch.lines)
+                rows += batch.rows
                 last = batch
-        except UNWRITABLE:
+        except (*UNWRITABLE, *NO_ROOM):
+            if in_blocks:
+                self._row_by_row = True
+                return True, last
             found = self._suspect(order, last.position if last else after, settled)
             if found is None:
                 raise
             self._send(found, acknowledged)
             return True, found
+        self._row_by_row = False
         return rows == limit, last
 
     def _suspect(
@@ -254,7 +267,7 @@ class PartitionLoad:
             if row is None:
                 return None
             key, *position, is_settled = row
-            alone = query(
+            alone = by_row(
                 self._document,
                 version=self._version,
                 order=order,
@@ -268,7 +281,7 @@ class PartitionLoad:
                 )
             except UNWRITABLE as error:
                 refusal = Refusal(key, unwritable(error), self._version)
-                return Batch([], 0, position, is_settled, unwritable=[refusal])
+                return Batch(b"", 0, position, is_settled, unwritable=[refusal])
             return batch
 
     def _chunk_rows(self) -> int:
@@ -277,7 +290,7 @@ class PartitionLoad:
         return min(CHUNK_ROWS, max(1, rate * 10)) if rate else CHUNK_ROWS
 
     def _send(self, batch: Batch, acknowledged: Acknowledged) -> None:
-        self.report.waited += self._means.rate_limit.wait(len(batch.lines))
+        self.report.waited += self._means.rate_limit.wait(batch.rows)
         future = self._means.loader.submit(self._generation, batch)
         self._under_way.append((future, acknowledged))
         while len(self._under_way) > self._means.loader.connections or self._under_way[0][0].done():

@@ -96,21 +96,19 @@ class Repair:
                 ids[start : start + ROWS_AT_ONCE],
                 self.version,
             )
-            lines = batch.lines
-            deletes = sum(line.startswith(b'{"delete"') for line in lines)
-            if self.deleted + deletes > self._may_delete:
+            if self.deleted + batch.deletes > self._may_delete:
                 raise DeletesRefused(
                     f"{self._generation.index}: more than {self._may_delete:,} documents have no "
                     f"row in {self._document.source.table.table} any more; {self.deleted:,} of "
                     "them were deleted. If they are meant to go, allow it once with `pg-es verify "
                     "--repair --max-deletes 100%`, or for the table with `max_deletes`."
                 )
-            self._means.rate_limit.wait(len(lines))
+            self._means.rate_limit.wait(batch.rows)
             outcome = self._means.loader.submit(self._generation, batch).result()
             self._take(outcome)
             self.superseded += outcome.superseded
-            self.deleted += deletes
-            self.written += len(lines) - deletes
+            self.deleted += batch.deletes
+            self.written += batch.rows - batch.deletes
 
 
 def deletes_allowed(share: float, documents: int) -> int:

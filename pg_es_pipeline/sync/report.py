@@ -3,8 +3,10 @@
 import json
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
+from pg_es_pipeline.sync import ndjson
 from pg_es_pipeline.sync.extract import Refusal
 from pg_es_pipeline.sync.load import Outcome
 from pg_es_pipeline.sync.mappings import Difference
@@ -76,16 +78,15 @@ class Report:
     def add(self, outcome: Outcome) -> None:
         """Counts an acknowledged batch."""
         batch = outcome.batch
-        self.rows += len(batch.lines) + len(batch.unwritable) - len(outcome.refused)
+        self.rows += batch.rows + len(batch.unwritable) - len(outcome.refused)
         self.refused.update((one.id, one) for one in outcome.refused)
-        self.size += batch.size
+        self.size += len(batch.body)
         self.lost += batch.lost
-        self.deletes += outcome.deletes
+        self.deletes += batch.deletes
         self.superseded += outcome.superseded
         self.batches += 1
         self.retries += outcome.retries
         self.slowest = max(self.slowest, outcome.seconds)
-        for line in batch.lines[: SAMPLE - len(self.sample)]:
-            _action, _, document = line.partition(b"\n")
-            if document:
-                self.sample.append(json.loads(document))
+        if len(self.sample) < SAMPLE and batch.rows > batch.deletes:
+            documents = filter(None, (row.partition(b"\n")[2] for row in ndjson.rows(batch.body)))
+            self.sample += map(json.loads, islice(documents, SAMPLE - len(self.sample)))

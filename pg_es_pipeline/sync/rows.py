@@ -156,11 +156,18 @@ def batch(
     except UNWRITABLE as error:
         if len(ids) == 1:
             refusal = Refusal(ids[0], unwritable(error), version)
-            return Batch([], 0, position=[], settled=True, unwritable=[refusal]), version
+            return Batch(b"", 0, position=[], settled=True, unwritable=[refusal]), version
         middle = len(ids) // 2
         first, version = batch(connection, document, ids[:middle], version)
         second, version = batch(connection, document, ids[middle:], version)
-        both = Batch(first.lines + second.lines, first.size + second.size, [], settled=True)
-        both.unwritable = first.unwritable + second.unwritable
+        both = Batch(
+            first.body + second.body,
+            first.rows + second.rows,
+            position=[],
+            settled=True,
+            deletes=first.deletes + second.deletes,
+            unwritable=first.unwritable + second.unwritable,
+        )
         return both, version
-    return Batch(found, sum(map(len, found)), position=[], settled=True), version
+    deletes = sum(line.startswith(b'{"delete"') for line in found)
+    return Batch(b"".join(found), len(found), [], settled=True, deletes=deletes), version

@@ -12,6 +12,9 @@ from pg_es_pipeline.sync import elastic
 MAX_REQUEST_BYTES = 5_000_000
 """A bulk request is closed when it reaches this size; larger ones gain nothing and cost memory."""
 
+BLOCK_ROWS = 100
+"""Rows that PostgreSQL puts together at most: with ten times as many, little is left to gain."""
+
 QUICK_SECONDS, SLOW_SECONDS = 1.0, 10.0
 """A bulk request that takes less makes the next ones larger; one that takes longer, smaller."""
 
@@ -34,6 +37,11 @@ class BatchSize:
         if settings.rate_limit:
             largest = max(settings.min_batch_size, min(largest, settings.rate_limit))
         return cls(settings.min_batch_size, largest)
+
+    @property
+    def block(self) -> int:
+        """Rows that PostgreSQL puts together: few enough for a request to be a number of blocks."""
+        return max(1, min(BLOCK_ROWS, self.documents // 10))
 
     def done(self, seconds: float, retries: int) -> None:
         """Learns from a request that got through, after so many retries."""

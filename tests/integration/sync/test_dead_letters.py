@@ -96,6 +96,16 @@ def test_a_refused_row_is_kept_with_its_reason_and_the_others_are_loaded(numbers
     ).fetchone() == (True,)
 
 
+def test_refused_rows_leave_their_block_alone(numbers: Orders) -> None:
+    numbers.insert(range(1, 501), note="12")
+    numbers.pg.execute("UPDATE orders SET note = 'twelve' WHERE id IN (7, 350)")
+    numbers.pg.execute("UPDATE orders SET deleted_at = now() WHERE id % 10 = 5")
+    report = numbers.sync()
+    assert (report.rows, report.deletes) == (498, 50)
+    assert set(letters(numbers)) == {"7", "350"}
+    assert numbers.documents().keys() == numbers.rows().keys() - {"7", "350"}
+
+
 def test_a_letter_does_not_hold_the_document(numbers: Orders) -> None:
     numbers.insert(range(1, 2), note="x" * 5000)
     numbers.sync()
@@ -179,7 +189,7 @@ def test_a_run_that_lost_touch_cannot_bring_a_letter_back(numbers: Orders) -> No
     note(numbers, 1, "12")
     numbers.sync()
     refused = Refusal("1", "was refused once", old)
-    late.settle(Outcome(Batch([], 0, [], settled=True), 0, refused=[refused]), "all")
+    late.settle(Outcome(Batch(b"", 0, [], settled=True), refused=[refused]), "all")
     assert letters(numbers) == {}
 
 
@@ -192,7 +202,7 @@ def test_a_letter_of_a_row_that_another_load_has_written_meanwhile_is_dropped(
     version = numbers.es.get(index=numbers.table.index, id="1")["_version"]
     slow = DeadLetters(numbers.es, numbers.table, generation_of(numbers))
     refused = [Refusal("1", "too slow", version - 1), Refusal("2", "newer", version + 1)]
-    slow.settle(Outcome(Batch([], 0, [], settled=True), 0, refused=refused), "all")
+    slow.settle(Outcome(Batch(b"", 0, [], settled=True), refused=refused), "all")
     assert set(letters(numbers)) == {"1", "2"}
     assert set(DeadLetters(numbers.es, numbers.table, generation_of(numbers)).letters) == {"2"}
     assert set(letters(numbers)) == {"2"}
@@ -218,7 +228,7 @@ def test_a_retry_is_newer_than_the_refused_reading(numbers: Orders) -> None:
     numbers.sync()
     letters_of = DeadLetters(numbers.es, numbers.table, generation_of(numbers))
     ahead = Refusal("1", "by a clock that was ahead", FAR_AHEAD)
-    letters_of.settle(Outcome(Batch([], 0, [], settled=True), 0, refused=[ahead]), "all")
+    letters_of.settle(Outcome(Batch(b"", 0, [], settled=True), refused=[ahead]), "all")
     numbers.pg.execute("UPDATE orders SET note = '12' WHERE id = 1")
     assert retry(numbers).loaded == 1
     assert letters(numbers) == {}
@@ -280,6 +290,31 @@ def test_a_row_that_postgresql_cannot_write_stops_nothing(
     assert (report.rows, report.dead_letters) == (196, 4)
     assert report.batches < 20, "what was read before the row is sent as it was read"
     assert len(orders.documents()) == 196
+
+
+def test_rows_are_read_in_blocks_again_behind_one_that_postgresql_cannot_write(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def noted(name: str) -> Any:
+        original = getattr(partition_load, name)
+
+        def statement(*arguments: Any, **more: Any) -> Any:
+            read.append(name)
+            return original(*arguments, **more)
+
+        return statement
+
+    for name in ("by_block", "by_row"):
+        monkeypatch.setattr(partition_load, name, noted(name))
+    monkeypatch.setattr(partition_load, "CHUNK_ROWS", 20)
+    orders.insert(range(1, 50))
+    shares(orders)
+    orders.sync()
+    assert set(letters(orders)) == {"7"}
+    alone = "by_row"
+    assert read[:5] == ["by_block", "by_row", alone, "by_row", "by_block"]
 
 
 def test_changed_rows_that_postgresql_cannot_write_stop_nothing(

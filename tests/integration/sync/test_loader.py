@@ -54,12 +54,12 @@ def generation_of(orders: Orders) -> Generation:
 
 def line(key: str, document: bytes) -> bytes:
     head = {"index": {"_id": key, "version": 1, "version_type": "external_gte"}}
-    return json.dumps(head).encode() + b"\n" + document + b"\n"
+    return json.dumps(head, separators=(",", ":")).encode() + b"\n" + document + b"\n"
 
 
 def send(orders: Orders, lines: list[bytes]) -> load.Outcome:
     with orders.engine() as engine:
-        batch = Batch(lines, sum(map(len, lines)), [], settled=True)
+        batch = Batch(b"".join(lines), len(lines), [], settled=True)
         return engine._loader.submit(generation_of(orders), batch).result()
 
 
@@ -307,11 +307,11 @@ def test_deletes_alone_do_not_make_an_index_that_was_deleted(orders: Orders) -> 
     orders.sync()
     name = f"{orders.table.index}-000001"
     head = {"_id": "1", "version": 4_000_000_000_000_000, "version_type": "external_gte"}
-    lines = [json.dumps({"delete": head}).encode() + b"\n"]
+    line = json.dumps({"delete": head}).encode() + b"\n"
     generation = generation_of(orders)
     orders.es.indices.delete(index=name)
     with orders.engine() as engine, pytest.raises(IndexRefused, match="was deleted"):
-        engine._loader.submit(generation, Batch(lines, 100, [], settled=True)).result()
+        engine._loader.submit(generation, Batch(line, 1, [], settled=True)).result()
     assert not orders.es.indices.get(index=f"{orders.table.index}*", expand_wildcards="all")
     orders.sync(full=True)
     assert orders.is_in_step()

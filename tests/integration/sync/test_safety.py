@@ -161,7 +161,7 @@ def test_an_index_deleted_in_mid_load_is_not_made_anew_without_a_mapping(orders:
     orders.es.indices.delete(index=generation.name)
     line = b'{"index":{"_id":"1","version":1,"version_type":"external_gte"}}\n{"id":1}\n'
     with orders.engine() as engine:
-        future = engine._loader.submit(generation, Batch([line], len(line), ["1"], True))
+        future = engine._loader.submit(generation, Batch(line, 1, ["1"], True))
         with pytest.raises(IndexRefused, match="deleted or closed while it was loaded"):
             future.result()
     assert not orders.es.indices.exists(index=f"{generation.name}*", allow_no_indices=False)
