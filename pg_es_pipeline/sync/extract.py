@@ -227,8 +227,11 @@ def rows_in_blocks(
 
 
 def _is_by_index(node: dict[str, Any]) -> bool:
-    scans = node["Node Type"] in ("Limit", "Index Scan", "Append", "Merge Append")
-    return scans and "Filter" not in node and all(map(_is_by_index, node.get("Plans", ())))
+    kind = node["Node Type"] in (
+        *("Limit", "Append", "Merge Append"),
+        *("Index Scan", "Index Only Scan"),
+    )
+    return kind and "Filter" not in node and all(map(_is_by_index, node.get("Plans", ())))
 
 
 def _needed(document: Document, order: Order) -> list[Column]:
@@ -254,18 +257,18 @@ def _counts(
     document: Document, order: Order, settled: sql.Composable, *, block: bool
 ) -> sql.Composed:
     """What `_Block` has, before its body: of the rows of a group, or of one row."""
-    total, every, last = (
-        ("sum({})", "bool_and({})", "(array_agg({}))[count(*)::int]") if block else ("{}",) * 3
+    how_many, total, every, last = (
+        ("count(*) FILTER (WHERE {})", "sum({})", "bool_and({})", "(array_agg({}))[count(*)::int]")
+        if block
+        else ("({})::int", "{}", "{}", "{}")
     )
-    deleted = document.is_deleted or sql.SQL("false")
-    counts = [
-        sql.SQL("1::int8"),
-        sql.SQL("({})::int8").format(sql.SQL("({})::int").format(deleted)),
-        sql.SQL("coalesce({}, 0)").format(document.lost() or sql.SQL("0")),
-    ]
+    deleted, lost = document.is_deleted, document.lost()
+    none = sql.SQL("0::int8")
     return sql.SQL(", ").join(
         [
-            *(sql.SQL(f"({total})::int8").format(one) for one in counts),
+            sql.SQL("count(*)" if block else "1::int8"),
+            sql.SQL(f"({how_many})::int8").format(deleted) if deleted else none,
+            sql.SQL(f"coalesce({total}, 0)::int8").format(lost) if lost else none,
             sql.SQL(every).format(sql.SQL("({}) IS TRUE").format(settled)),
             *(
                 sql.SQL(last).format(sql.SQL("{}::text").format(field(column)))
@@ -318,7 +321,7 @@ class _Block:
     deletes: int
     lost: int
     settled: bool
-    position: list[str]
+    position: list[memoryview | None]
     body: memoryview
 
 
@@ -371,8 +374,7 @@ def _blocks(copy: psycopg.Copy, table: str) -> Iterator[_Block]:
                 f"{table}: a row's key is NULL, so that it cannot be told from others. "
                 "Name columns that are never NULL under `key`, or correct the row."
             )
-        texts = ["" if value is None else bytes(value).decode() for value in position]
-        yield _Block(rows, deletes, lost, settled, texts, body)
+        yield _Block(rows, deletes, lost, settled, position, body)
 
 
 def _values(row: memoryview) -> Iterator[memoryview | None]:
@@ -389,7 +391,7 @@ def _batch(blocks: list[_Block]) -> Batch:
     return Batch(
         body=b"".join(block.body for block in blocks),
         rows=sum(block.rows for block in blocks),
-        position=last.position,
+        position=["" if value is None else bytes(value).decode() for value in last.position],
         settled=last.settled,
         deletes=sum(block.deletes for block in blocks),
         lost=sum(block.lost for block in blocks),
