@@ -1,6 +1,7 @@
 """Runs the engine inside a Dagster step: progress, results, failures."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -8,7 +9,13 @@ from functools import partial
 import dagster as dg
 
 from pg_es_pipeline.errors import PipelineError
-from pg_es_pipeline.orchestration.metadata import Metadata, progress, progress_line, result
+from pg_es_pipeline.orchestration.metadata import (
+    Metadata,
+    progress,
+    progress_line,
+    result,
+    throttled,
+)
 from pg_es_pipeline.orchestration.names import identifier, index_key
 from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.dead_letters import summary
@@ -111,14 +118,18 @@ def _persist(context: Context, load: Callable[[], Report]) -> Report:
 
 def shower(context: Context, source: Source) -> Callable[[Report], None]:
     """Shows how far a load is, every few seconds, in the run's log and at the asset."""
-    shown = time.monotonic()
+    shown, told = time.monotonic(), Counter[str]()
 
     def show(report: Report) -> None:
-        nonlocal shown
+        nonlocal shown, told
         if time.monotonic() - shown < PROGRESS_SECONDS:
             return
         shown = time.monotonic()
         context.log.info(progress_line(report))
+        if report.throttled != told:
+            told = Counter(report.throttled)
+            what = f"{report.index} {report.partition}"
+            context.log.warning(f"{what}: slowed down: {throttled(report)}")
         context.log_event(
             dg.AssetObservation(
                 index_key(source.table), partition=report.partition, metadata=progress(report)

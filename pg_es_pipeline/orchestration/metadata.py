@@ -21,8 +21,11 @@ def progress(report: Report) -> Metadata:
         "estimated_rows": report.estimate,
         "docs_per_second": round(report.docs_per_second),
         "batch_size": report.batch_size,
+        "connections": report.connections,
         "seconds": round(report.seconds, 1),
     }
+    if report.throttled:
+        metadata["throttled"] = throttled(report)
     if report.eta_seconds is not None:
         metadata["eta_seconds"] = round(report.eta_seconds)
     return metadata
@@ -33,8 +36,17 @@ def progress_line(report: Report) -> str:
     eta = "" if report.eta_seconds is None else f", {report.eta_seconds:.0f} s to go"
     return (
         f"{report.index} {report.partition}: {report.rows:,} of about {report.estimate:,} rows, "
-        f"{report.docs_per_second:,.0f} docs/s, batches of {report.batch_size:,}{eta}"
+        f"{report.docs_per_second:,.0f} docs/s, batches of {report.batch_size:,} "
+        f"over {report.connections} connections{eta}"
     )
+
+
+def throttled(report: Report) -> str:
+    """Why less was sent than could have been, and how often."""
+    why = [f"{reason} ({count:,})" for reason, count in report.throttled.most_common()]
+    if report.waited:
+        why.append(f"RATE_LIMIT ({report.waited:,.1f} s waited)")
+    return "; ".join(why)
 
 
 def result(report: Report, source: Source) -> Metadata:
@@ -49,6 +61,8 @@ def result(report: Report, source: Source) -> Metadata:
         "docs_per_second": round(report.docs_per_second),
         "mb_per_second": round(report.megabytes_per_second, 2),
         "batch_size": report.batch_size,
+        "connections": report.connections,
+        "throttled": throttled(report),
         "retries": report.retries,
         "slowest_request_seconds": round(report.slowest, 3),
         "rate_limit_wait_seconds": round(report.waited, 3),

@@ -28,6 +28,7 @@ from pg_es_pipeline.sync.load import Loader
 from pg_es_pipeline.sync.means import Means
 from pg_es_pipeline.sync.partition_load import OnProgress, PartitionLoad
 from pg_es_pipeline.sync.partitions import current_keys, documents_of
+from pg_es_pipeline.sync.pressure import Pressure
 from pg_es_pipeline.sync.reconcile import Reconciliation, reconcile
 from pg_es_pipeline.sync.reindex import (
     Reindex,
@@ -43,7 +44,7 @@ from pg_es_pipeline.sync.scope import one_partition, whole_table
 from pg_es_pipeline.sync.snapshot import Present
 from pg_es_pipeline.sync.staleness import Stale
 from pg_es_pipeline.sync.survey import Survey, survey
-from pg_es_pipeline.sync.throttle import BatchSize, RateLimit
+from pg_es_pipeline.sync.throttle import Flow, RateLimit
 from pg_es_pipeline.tables import Table
 
 Done = TypeVar("Done")
@@ -68,7 +69,7 @@ class Engine:
         self._elasticsearch = elasticsearch_settings
         self._batching = batching
         self._connection: postgres.Connection | None = None
-        self._batch_size = BatchSize.of(batching)
+        self._flow = Flow.of(batching)
         self._unrefreshed: set[Generation] = set()
 
     def __enter__(self) -> Self:
@@ -94,6 +95,10 @@ class Engine:
     @cached_property
     def _loader(self) -> Loader:
         return Loader(self.client, self._elasticsearch, self._batching)
+
+    @cached_property
+    def _pressure(self) -> Pressure:
+        return Pressure(self.client)
 
     @cached_property
     def _checkpoints(self) -> Checkpoints:
@@ -374,7 +379,8 @@ class Engine:
             client=self.client,
             loader=self._loader,
             checkpoints=self._checkpoints,
-            batch_size=self._batch_size,
+            flow=self._flow,
+            pressure=self._pressure,
             rate_limit=RateLimit(self.client, INDEX, self._batching.rate_limit),
         )
 

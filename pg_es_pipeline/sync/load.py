@@ -47,8 +47,11 @@ class Outcome:
     superseded: int = 0
     """Rows for which the index had something newer already."""
     refused: list[Refusal] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     retries: int = 0
+    why_again: str | None = None
+    """Why it was tried again last, if it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,6 @@ class Loader:
         self._headers["accept"] = "application/json"
         self._senders = ThreadPoolExecutor(batching.pool_size, thread_name_prefix="bulk")
         self._request_bytes = 2 * MAX_REQUEST_BYTES
-        self.connections = batching.pool_size
         self._stopped = threading.Event()
 
     @cached_property
@@ -114,7 +116,7 @@ class Loader:
 
     def _send(self, generation: Generation, batch: Batch) -> Outcome:
         outcome = Outcome(batch, refused=list(batch.unwritable))
-        started = time.monotonic()
+        started = outcome.began
         waits = _waits(started + RETRY_SECONDS)
         pending = self._requests(batch, outcome)
         while pending:
@@ -126,6 +128,7 @@ class Loader:
             if again is None:
                 continue
             outcome.retries += 1
+            outcome.why_again = why
             if (wait := next(waits, None)) is None or self._stopped.wait(wait):
                 first = again.rows[0]
                 if _is_huge(first) and not self._stopped.is_set() and self._server_answers():

@@ -8,7 +8,8 @@ from elasticsearch import Elasticsearch
 from pg_es_pipeline.sync.checkpoints import Checkpoints
 from pg_es_pipeline.sync.load import Loader
 from pg_es_pipeline.sync.postgres import Connection
-from pg_es_pipeline.sync.throttle import BatchSize, RateLimit
+from pg_es_pipeline.sync.pressure import Pressure
+from pg_es_pipeline.sync.throttle import Flow, RateLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,5 +22,6 @@ class Means:
     client: Elasticsearch
     loader: Loader
     checkpoints: Checkpoints
-    batch_size: BatchSize
+    flow: Flow
+    pressure: Pressure
     rate_limit: RateLimit

@@ -9,7 +9,7 @@ there are connections, and one.
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -92,6 +92,7 @@ class PartitionLoad:
         self._row_by_row = False
         """Since a chunk failed in blocks, until one is read through."""
         self._saved = time.monotonic()
+        self._throttled_before = Counter(means.flow.throttled)
         self.report = Report(generation.index, checkpoint.partition)
 
     def run(self) -> Report:
@@ -213,13 +214,13 @@ class PartitionLoad:
         acknowledged: Acknowledged,
     ) -> tuple[bool, Batch | None]:
         """Sends the rows behind a position; tells whether there may be more, and the last batch."""
-        connection, size = self._means.connection, self._means.batch_size
+        connection, flow = self._means.connection, self._means.flow
         where = [self._where] if after is None else [self._where, order.after(after)]
         limit = self._chunk_rows()
         in_blocks = not self._row_by_row and rows_in_blocks(
             connection, self._document, order=order, where=where, limit=limit
         )
-        statement = partial(by_block, rows=size.block) if in_blocks else by_row
+        statement = partial(by_block, rows=flow.block) if in_blocks else by_row
         limit = in_blocks or limit
         rows, last = 0, None
         try:
@@ -234,7 +235,7 @@ class PartitionLoad:
                     limit=limit,
                 ),
                 self._source.table.table,
-                lambda: size.documents,
+                lambda: flow.documents,
                 MAX_REQUEST_BYTES,
             ):
                 self._send(batch, acknowledged)
@@ -291,12 +292,11 @@ class PartitionLoad:
 
     def _send(self, batch: Batch, acknowledged: Acknowledged) -> None:
         self.report.waited += self._means.rate_limit.wait(batch.rows)
-        future = self._means.loader.submit(self._generation, batch)
-        self._under_way.append((future, acknowledged))
-        while len(self._under_way) > self._means.loader.connections or self._under_way[0][0].done():
+        flow, under_way = self._means.flow, self._under_way
+        while under_way and (len(under_way) >= flow.connections or under_way[0][0].done()):
             self._settle_oldest()
-            if not self._under_way:
-                break
+        future = self._means.loader.submit(self._generation, batch)
+        under_way.append((future, acknowledged))
 
     def _wait_for_all(self) -> None:
         while self._under_way:
@@ -314,9 +314,13 @@ class PartitionLoad:
     def _take(self, outcome: Outcome) -> None:
         """Takes what became of a batch into the books. Raises RowsRefused."""
         self._dead_letters.settle(outcome, self._checkpoint.partition)
-        self._means.batch_size.done(outcome.seconds, outcome.retries)
+        flow = self._means.flow
+        flow.done(outcome.began, outcome.seconds, outcome.why_again)
+        if signs := self._means.pressure.look():
+            flow.look(signs)
         self.report.add(outcome)
-        self.report.batch_size = self._means.batch_size.documents
+        self.report.batch_size, self.report.connections = flow.documents, flow.connections
+        self.report.throttled = flow.throttled - self._throttled_before
         self._on_progress(self.report)
 
     def _save(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -35,6 +36,10 @@ class Report:
     estimate: int = 0
     """Rows that PostgreSQL's planner expects altogether."""
     batch_size: int = 0
+    connections: int = 0
+    """Bulk requests at once."""
+    throttled: Counter[str] = field(default_factory=Counter)
+    """Why less was sent, and how often."""
     batches: int = 0
     retries: int = 0
     slowest: float = 0.0

@@ -2,12 +2,13 @@
 
 import random
 import time
-from dataclasses import dataclass, field
+from collections import Counter
 
 from elasticsearch import ConflictError, Elasticsearch, NotFoundError
 
 from pg_es_pipeline.settings import BatchingSettings
 from pg_es_pipeline.sync import elastic
+from pg_es_pipeline.sync.pressure import Signs
 
 MAX_REQUEST_BYTES = 5_000_000
 """A bulk request is closed when it reaches this size; larger ones gain nothing and cost memory."""
@@ -15,40 +16,73 @@ MAX_REQUEST_BYTES = 5_000_000
 BLOCK_ROWS = 100
 """Rows that PostgreSQL puts together at most: with ten times as many, little is left to gain."""
 
-QUICK_SECONDS, SLOW_SECONDS = 1.0, 10.0
+QUICK_SECONDS, SLOW_SECONDS = 1.0, 3.0
 """A bulk request that takes less makes the next ones larger; one that takes longer, smaller."""
 
+FIRST_DOCUMENTS, FIRST_CONNECTIONS = 2_000, 3
 
-@dataclass(slots=True)
-class BatchSize:
-    """Documents of the next bulk request: additive increase, multiplicative decrease."""
 
-    smallest: int
-    largest: int
-    documents: int = field(init=False)
+class Flow:
+    """How many documents a bulk request has, and how many are under way at once.
 
-    def __post_init__(self) -> None:
-        self.documents = min(self.largest, max(self.smallest, 2_000))
+    Additive increase, multiplicative decrease, within MIN_BATCH_SIZE to MAX_BATCH_SIZE and
+    POOL_SIZE: by how long requests take, by what was refused, and by what the nodes say of
+    themselves.
+    """
+
+    def __init__(self, smallest: int, largest: int, most_connections: int) -> None:
+        self._smallest, self._largest = smallest, largest
+        self._most_connections = most_connections
+        self.documents = min(largest, max(smallest, FIRST_DOCUMENTS))
+        """Of the next request."""
+        self.connections = min(most_connections, FIRST_CONNECTIONS)
+        """Requests at once."""
+        self.throttled: Counter[str] = Counter()
+        """Why less was sent, and how often."""
+        self._eased = float("-inf")
+        self._busy = False
+        self._quick = 0
 
     @classmethod
-    def of(cls, settings: BatchingSettings) -> "BatchSize":
+    def of(cls, settings: BatchingSettings) -> "Flow":
         """A rate limit is kept smooth by requests of at most one second's worth."""
         largest = settings.max_batch_size
         if settings.rate_limit:
             largest = max(settings.min_batch_size, min(largest, settings.rate_limit))
-        return cls(settings.min_batch_size, largest)
+        return cls(settings.min_batch_size, largest, settings.pool_size)
 
     @property
     def block(self) -> int:
         """Rows that PostgreSQL puts together: few enough for a request to be a number of blocks."""
         return max(1, min(BLOCK_ROWS, self.documents // 10))
 
-    def done(self, seconds: float, retries: int) -> None:
-        """Learns from a request that got through, after so many retries."""
-        if retries or seconds > SLOW_SECONDS:
-            self.documents = max(self.smallest, self.documents // 2)
-        elif seconds < QUICK_SECONDS:
-            self.documents = min(self.largest, self.documents + max(1, self.largest // 50))
+    def done(self, began: float, seconds: float, retried: str | None = None) -> None:
+        """Learns from a request that began then (time.monotonic), and why it was retried, if so."""
+        if retried:
+            self._ease(began, retried)
+        elif seconds > SLOW_SECONDS:
+            self._ease(began, f"requests take more than {SLOW_SECONDS:.0f} s")
+        elif seconds < QUICK_SECONDS and not self._busy:
+            self.documents = min(self._largest, self.documents + max(1, self._largest // 50))
+            self._quick += 1
+            if self._quick >= self.connections < self._most_connections:
+                self.connections, self._quick = self.connections + 1, 0
+
+    def look(self, signs: Signs) -> None:
+        """Learns from what the nodes say of themselves."""
+        self._busy = signs.busy
+        if signs.trouble:
+            self._ease(time.monotonic(), signs.trouble)
+
+    def _ease(self, began: float, why: str) -> None:
+        # What was sent before the last time says nothing about what was sent less since.
+        if began < self._eased:
+            return
+        self._eased = time.monotonic()
+        self.throttled[why] += 1
+        self.documents = max(self._smallest, self.documents // 2)
+        self.connections = max(1, self.connections // 2)
+        self._quick = 0
 
 
 class RateLimit:

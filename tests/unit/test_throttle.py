@@ -1,7 +1,7 @@
 """How much is sent at once, and how fast: within bounds, and all runs together within the limit."""
 
 import threading
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,53 +9,97 @@ from elasticsearch import Elasticsearch
 
 from pg_es_pipeline.settings import BatchingSettings
 from pg_es_pipeline.sync import throttle
-from pg_es_pipeline.sync.throttle import QUICK_SECONDS, SLOW_SECONDS, BatchSize, RateLimit
+from pg_es_pipeline.sync.pressure import Signs
+from pg_es_pipeline.sync.throttle import QUICK_SECONDS, SLOW_SECONDS, Flow, RateLimit
 
 QUICK, MIDDLING, SLOW = QUICK_SECONDS / 2, (QUICK_SECONDS + SLOW_SECONDS) / 2, SLOW_SECONDS * 2
 
 
-def sizes(size: BatchSize, *requests: tuple[float, int]) -> Iterator[int]:
-    for seconds, retries in requests:
-        size.done(seconds, retries)
-        yield size.documents
+def flow(smallest: int = 100, largest: int = 10_000, connections: int = 8) -> Flow:
+    return Flow(smallest, largest, connections)
 
 
-def test_quick_requests_make_batches_larger_up_to_the_bound() -> None:
-    size = BatchSize(100, 10_000)
-    before = size.documents
-    grown = list(sizes(size, *[(QUICK, 0)] * 200))
-    assert before < grown[0] < grown[1]
-    assert grown[-1] == 10_000
-    assert max(grown) == 10_000
+def after(one: Flow, seconds: float, retried: str | None = None, times: int = 1) -> Flow:
+    """After so many requests, each begun when the one before was answered."""
+    for _ in range(times):
+        one.done(time.monotonic(), seconds, retried)
+    return one
 
 
-@pytest.mark.parametrize("trouble", [(SLOW, 0), (QUICK, 1)])
-def test_trouble_makes_batches_smaller_down_to_the_bound(trouble: tuple[float, int]) -> None:
-    size = BatchSize(100, 10_000)
-    before = size.documents
-    shrunk = list(sizes(size, *[trouble] * 20))
-    assert shrunk[0] <= before // 2
-    assert shrunk[-1] == min(shrunk) == 100
+def test_quick_requests_send_more_up_to_the_bounds() -> None:
+    one = flow()
+    before = one.documents, one.connections
+    assert after(one, QUICK).documents > before[0]
+    after(one, QUICK, times=200)
+    assert (one.documents, one.connections) == (10_000, 8)
+    assert one.throttled == {}
+
+
+@pytest.mark.parametrize("trouble", [(SLOW, None), (QUICK, "status 429"), (MIDDLING, "cut off")])
+def test_trouble_sends_less_down_to_the_bounds(trouble: tuple[float, str | None]) -> None:
+    one = flow()
+    documents, connections = one.documents, one.connections
+    after(one, *trouble)
+    assert (one.documents, one.connections) == (documents // 2, max(1, connections // 2))
+    after(one, *trouble, times=20)
+    assert (one.documents, one.connections) == (100, 1)
+    assert one.throttled.total() == 21
 
 
 def test_one_trouble_takes_back_many_gains() -> None:
-    size = BatchSize(100, 10_000)
-    gained = next(sizes(size, (QUICK, 0))) - size.smallest
-    *_, top = sizes(size, *[(QUICK, 0)] * 200)
-    lost = top - next(sizes(size, (SLOW, 0)))
-    assert lost > gained
+    one = flow()
+    gained = after(one, QUICK).documents
+    top = after(one, QUICK, times=200).documents
+    assert top - after(one, SLOW).documents > gained - 2_000
+
+
+def test_what_was_sent_before_less_was_is_no_second_trouble() -> None:
+    one = flow()
+    began = time.monotonic()
+    for _ in range(5):
+        one.done(began, SLOW)
+    assert one.throttled.total() == 1
+
+
+def test_after_trouble_quick_requests_bring_all_of_it_back() -> None:
+    one = after(flow(), SLOW, times=20)
+    # A small request takes a few hundredths of a second: these are well within ten seconds.
+    assert after(one, QUICK, times=60).documents == 10_000
+    assert one.connections == 8
 
 
 def test_a_middling_request_changes_nothing() -> None:
-    size = BatchSize(100, 10_000)
-    before = size.documents
-    assert list(sizes(size, (MIDDLING, 0))) == [before]
+    one = flow()
+    before = one.documents, one.connections
+    after(one, MIDDLING)
+    assert (one.documents, one.connections) == before
+
+
+def test_a_node_without_processor_time_is_not_sent_more() -> None:
+    one = flow()
+    before = one.documents, one.connections
+    one.look(Signs(busy=True))
+    after(one, QUICK, times=50)
+    assert (one.documents, one.connections) == before
+    one.look(Signs(busy=False))
+    assert after(one, QUICK).documents > before[0]
+
+
+def test_a_node_in_trouble_is_sent_less_and_the_reason_is_kept() -> None:
+    one = flow()
+    documents = one.documents
+    one.look(Signs(trouble="its heap is nearly full"))
+    assert one.documents == documents // 2
+    assert one.throttled == {"its heap is nearly full": 1}
 
 
 @pytest.mark.parametrize(("smallest", "largest"), [(1, 1), (1, 10), (5_000, 9_000), (10, 300)])
 def test_sizes_are_within_the_bounds_from_the_start(smallest: int, largest: int) -> None:
-    size = BatchSize(smallest, largest)
-    seen = [size.documents, *sizes(size, *[(QUICK, 0)] * 99, *[(SLOW, 0)] * 9)]
+    one = flow(smallest, largest, connections=2)
+    seen = [one.documents]
+    for seconds in [QUICK] * 99 + [SLOW] * 15:
+        seen.append(after(one, seconds).documents)
+        assert 1 <= one.connections <= 2
     assert all(smallest <= documents <= largest for documents in seen)
     assert max(seen) == largest
     assert seen[-1] == smallest
@@ -67,8 +111,8 @@ def test_sizes_are_within_the_bounds_from_the_start(smallest: int, largest: int)
 )
 def test_a_rate_limit_bounds_the_batch_to_a_seconds_worth(rate: int, largest: int) -> None:
     """But never to less than MIN_BATCH_SIZE."""
-    size = BatchSize.of(BatchingSettings(rate_limit=rate, min_batch_size=100))
-    assert [*sizes(size, *[(QUICK, 0)] * 100)][-1] == largest
+    one = Flow.of(BatchingSettings(rate_limit=rate, min_batch_size=100))
+    assert after(one, QUICK, times=100).documents == largest
 
 
 @dataclass
