@@ -30,6 +30,12 @@ class IndexRefused(PipelineError):
     """An index cannot be created, belongs to something else, or has another mapping."""
 
 
+class ReindexUnderWay(PipelineError):
+    """A table's index is being reindexed, or rolled back, by somebody else."""
+
+    passing = True
+
+
 class RowsRefused(PipelineError):
     """Elasticsearch refused rows for good; the checkpoint stays before them."""
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from pg_es_pipeline.errors import IndexRefused, ServerAway
+from pg_es_pipeline.errors import IndexRefused, ReindexUnderWay, ServerAway
 from pg_es_pipeline.sync import postgres
 from pg_es_pipeline.sync.checkpoints import Checkpoints
 from pg_es_pipeline.sync.documents import Document
@@ -204,11 +204,11 @@ def alive(connection: Connection, index: str) -> Iterator[None]:
 
 @contextmanager
 def reindexing(connection: Connection, index: str) -> Iterator[None]:
-    """While nobody else reindexes the table, or rolls it back. Raises IndexRefused."""
+    """While nobody else reindexes the table, or rolls it back. Raises ReindexUnderWay."""
     lock = [_REINDEXES, index]
     row = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", lock).fetchone()
     if row is None or not row[0]:
-        raise IndexRefused(
+        raise ReindexUnderWay(
             f"{index}: another reindex or rollback of it is under way. Wait until it is over."
         )
     try:

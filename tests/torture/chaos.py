@@ -181,7 +181,8 @@ class Chaos(threading.Thread):
                     self._call("POST", f"/{index}/_flush?force=true&ignore_unavailable=true")
             case "delete an index":
                 index = self._random.choice(self._indices)
-                self._call("DELETE", f"/{index}-000001")
+                for name in self._call("GET", f"/{index}?ignore_unavailable=true"):
+                    self._call("DELETE", f"/{name}")
 
     def _terminate(self) -> None:
         with self._servers.connect(self._database, autocommit=True) as connection:
@@ -193,8 +194,9 @@ class Chaos(threading.Thread):
                 if self._random.random() < 0.5:
                     connection.execute("SELECT pg_terminate_backend(%s)", [pid])
 
-    def _call(self, method: str, path: str) -> None:
+    def _call(self, method: str, path: str) -> Any:
         connection = http.client.HTTPConnection(*self._servers.elasticsearch(), timeout=60)
         connection.request(method, path)
-        connection.getresponse().read()
+        answer = json.loads(connection.getresponse().read())
         connection.close()
+        return answer

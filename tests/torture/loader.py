@@ -25,7 +25,7 @@ from pg_es_pipeline.settings import (
     PostgresSettings,
     read,
 )
-from pg_es_pipeline.sync import elastic, load, partition_load
+from pg_es_pipeline.sync import elastic, load, partition_load, reindex
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.tables import Table
 
@@ -34,6 +34,8 @@ from pg_es_pipeline.tables import Table
 SHORTER = {
     (elastic, "REQUEST_TIMEOUT"): 1.0,
     (load, "RETRY_SECONDS"): 2.0,
+    (reindex, "LOCK_WAIT"): "300ms",
+    (reindex, "SWITCH_SECONDS"): 3.0,
     (partition_load, "CHUNK_ROWS"): 150,
     (partition_load, "CHECKPOINT_SECONDS"): 0.1,
 }
@@ -76,6 +78,10 @@ class Loader:
                 what = f"reconcile {table.index}"
                 engine.reconcile(source)
                 self._note(done="reconcile")
+            if has_index and self._random.random() < 0.08:
+                what = f"reindex {table.index}"
+                engine.reindex(source)
+                self._note(done="reindex")
             for partition in partitions[: self._random.randint(1, 4)]:
                 what = f"load {table.index} {partition}"
                 full = self._random.random() < 0.1

@@ -94,10 +94,11 @@ class Index:
         """Physical indices below the prefix that no alias of ours points at, or without a mapping:
         a write that came too late has made them."""
         found = self.call("GET", f"/{prefix}*?expand_wildcards=all")
+        ours = {f"{index}{role}" for index in indices for role in ("", ".NEXT", ".OLD")}
         return [
             name
             for name, state in found.items()
-            if not indices & state["aliases"].keys()
+            if not ours & state["aliases"].keys()
             or state["mappings"].get("dynamic") not in (False, "false")
         ]
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pg_es_pipeline.errors import IndexRefused, RowsRefused, ServerAway
+from pg_es_pipeline.errors import IndexRefused, ReindexUnderWay, RowsRefused, ServerAway
 from pg_es_pipeline.sync import engine as engine_module
 from pg_es_pipeline.sync import partition_load, reindex
 from pg_es_pipeline.sync.checkpoints import INDEX as CHECKPOINTS
@@ -265,7 +265,7 @@ def test_settings_that_somebody_has_made_are_taken_over(loaded: Orders) -> None:
 
 def test_only_one_reindex_of_a_table_runs(loaded: Orders) -> None:
     def second(report: Report) -> None:
-        with pytest.raises(IndexRefused, match="another reindex or rollback of it is under way"):
+        with pytest.raises(ReindexUnderWay, match="another reindex or rollback of it is under way"):
             run(loaded)
 
     run(loaded, second)
