@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PIP_VERSION := 26.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test torture demo bench-reconcile clean
+.PHONY: help setup lint format test torture demo bench bench-compare bench-reconcile clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 setup: $(INSTALLED) ## Install the project and its tools in .venv, if anything has changed
 
@@ -52,6 +52,13 @@ torture: setup ## Try to lose a row (SEEDS=200: how many runs; SEED=7: that one 
 
 demo: setup ## Load and search the demo's tables (DEMO_EXIT=1: stop after the searches)
 	@$(BIN)/python -m dev.demo
+
+bench: setup ## Measure everything, for half an hour (ROUNDS=5 SCALE=1 SEED=: docs/benchmarks.md)
+	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SCALE),--scale $(SCALE)) \
+	    $(if $(SEED),--seed $(SEED))
+
+bench-compare: setup ## Tell what became slower or larger from A=… to B=…, files of `make bench`
+	@$(BIN)/python -m benchmarks.compare $(A) $(B)
 
 bench-reconcile: setup ## Measure how fast both sides are compared
 	@$(BIN)/python -m benchmarks.reconcile

@@ -1,0 +1,99 @@
+"""`make bench`: measures everything in one run, prints a table, and writes build/bench.json."""
+
+import argparse
+import secrets
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import (
+    ceiling,
+    changes,
+    loads,
+    machine,
+    reconcile,
+    records,
+    report,
+    search,
+    tables,
+    ticks,
+)
+from benchmarks.child import run
+from benchmarks.plan import Plan
+from benchmarks.records import Results
+from benchmarks.servers import Servers, started
+
+_ROOT = Path(__file__).parents[1]
+
+
+SMALLEST = 0.001
+"""The scale below which tables would have too few rows."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="repetitions of each load (5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of rows (1)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32), help="of the order")
+    parser.add_argument("--output", type=Path, default=_ROOT / "build" / "bench.json")
+    given = parser.parse_args()
+    if given.rounds < 1 or given.scale < SMALLEST:
+        parser.error(f"one round at least, and a scale of {SMALLEST} at least")
+    # SIGTERM too is to stop the servers.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console(stderr=True, highlight=False)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        console.print(f"{minutes:3}:{seconds:02}  {text}", soft_wrap=True)
+
+    plan = Plan(given.rounds, given.scale, given.seed, say)
+    say(f"seed {plan.seed}, {plan.rounds} rounds, scale {plan.scale:g}")
+    with started() as servers:
+        results = measure(servers, plan)
+    records.write(results, given.output)
+    report.show(results.records, f"Medians of {plan.rounds} rounds, seed {plan.seed}")
+    console.print(f"Written to {given.output}", soft_wrap=True)
+
+
+def measure(servers: Servers, plan: Plan) -> Results:
+    """All parts, one after the other. Raises WrongAnswer, whatever else was measured."""
+    results = Results(
+        machine=machine.machine(),
+        versions=machine.versions(servers),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=plan.seed,
+        rounds=plan.rounds,
+        scale=plan.scale,
+    )
+    feeders = {}
+    for name, shape in tables.SHAPES.items():
+        with servers.connect() as connection:
+            tables.make(connection, shape, plan.rows(loads.ROWS[name]))
+        # These loads warm the node up, too.
+        found = run(
+            "ceiling:best",
+            servers,
+            shape=name,
+            rows=plan.rows(loads.SEARCH_ROWS[name]),
+            seed=plan.rng.randrange(2**32),
+        )
+        results.ceiling[name] = found
+        feeders[name] = ceiling.Feeder(**found["best"])
+        plan.say(f"{name}: the ceiling is best reached by {feeders[name]}")
+    results.records += loads.measure(servers, plan, feeders)
+    results.records += loads.growth(servers, plan, feeders["narrow"])
+    results.records += changes.measure(servers, plan, feeders["narrow"])
+    repetitions = min(plan.rounds, reconcile.REPETITIONS)
+    results.records += reconcile.measure(servers, plan, plan.rows(reconcile.ROWS), repetitions)
+    results.records += ticks.measure(servers, plan)
+    results.records += search.measure(servers, plan)
+    return results
+
+
+if __name__ == "__main__":
+    main()

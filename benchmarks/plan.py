@@ -1,0 +1,30 @@
+"""How much is measured, and how often."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmarks.indices import SAMPLE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all parts of the benchmark go by."""
+
+    rounds: int
+    scale: float
+    """By which all numbers of rows are multiplied."""
+    seed: int
+    say: Callable[[str], None]
+    """Tells how far it is."""
+    rng: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rng", random.Random(self.seed))  # noqa: S311
+
+    def rows(self, rows: int) -> int:
+        return max(500, round(rows * self.scale))
+
+    def sample(self, rows: int) -> list[int]:
+        """Some rows out of so many, by their keys."""
+        return self.rng.sample(range(1, rows + 1), min(SAMPLE, rows))
