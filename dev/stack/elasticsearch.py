@@ -104,6 +104,9 @@ class Elasticsearch:
             "path.logs": str(self.log.parent),
             # The node takes the first that is free when it binds; 0 is any.
             "http.port": ",".join([*earlier, *usual, "0"]),
+            # The collector below leaves garbage until the heap is full. The breaker would take it
+            # for memory in use, refuse every request, and so keep it from ever being collected.
+            "indices.breaker.total.use_real_memory": "false",
         }
         self._process = processes.launch(
             [
