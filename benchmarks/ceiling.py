@@ -1,14 +1,16 @@
 """The ceiling: what PostgreSQL and Elasticsearch do together with as little as possible between.
 
 Blocks of ready lines, made by PostgreSQL, are sent on over a few connections. There are no
-versions, no checkpoints, no retries; one refused document ends it all.
+versions and no checkpoints; one refused document ends it all.
 """
 
 import http.client
+import json
 import queue
 import random
 import statistics
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -79,7 +81,7 @@ class _Senders:
 
     def __init__(self, servers: Servers, index: str, connections: int) -> None:
         self._address = servers.variables["ES_HOST"], int(servers.variables["ES_PORT"])
-        self._path = f"/{index}/_bulk?filter_path=errors"
+        self._path = f"/{index}/_bulk?filter_path=errors,items.*.error.type"
         self._waiting: queue.Queue[list[bytes]] = queue.Queue(maxsize=1)
         self._threads = [threading.Thread(target=self._work) for _ in range(connections)]
         self._failure: Exception | None = None
@@ -112,13 +114,30 @@ class _Senders:
         connection.close()
 
     def _post(self, connection: http.client.HTTPConnection, body: bytes) -> None:
-        connection.request(
-            "POST", self._path, body=body, headers={"content-type": "application/x-ndjson"}
-        )
-        answer = connection.getresponse()
-        content = answer.read()
-        if answer.status != 200 or content != b'{"errors":false}':
-            raise RuntimeError(f"a bulk request was not taken: {answer.status} {content[:500]!r}")
+        while True:
+            connection.request(
+                "POST", self._path, body=body, headers={"content-type": "application/x-ndjson"}
+            )
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status == 200 and content == b'{"errors":false}':
+                return
+            # A small heap that is full of garbage: again, as soon as it may do.
+            if not _is_too_much_at_once(answer.status, content):
+                raise RuntimeError(
+                    f"a bulk request was not taken: {answer.status} {content[:500]!r}"
+                )
+            time.sleep(0.05)
+
+
+def _is_too_much_at_once(status: int, content: bytes) -> bool:
+    """Whether the server, or all that its answer tells of, has had too much to do."""
+    if status != 200:
+        return status == 429
+    kinds = {
+        result["error"]["type"] for item in json.loads(content)["items"] for result in item.values()
+    }
+    return kinds <= {"es_rejected_execution_exception", "circuit_breaking_exception"}
 
 
 def best(servers: Servers, shape: str, rows: int, seed: int) -> dict[str, Any]:

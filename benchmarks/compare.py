@@ -56,9 +56,11 @@ def compare(before: Results, after: Results) -> list[Verdict]:
     alike = all(before.machine.get(what) == after.machine.get(what) for what in ("CPU", "cores"))
     earlier = {record.name: record for record in before.records}
     verdicts = [
-        judge(earlier[record.name], record, same_machine=alike)
-        if record.name in earlier
-        else Verdict(record.name, "not compared", "new")
+        (
+            judge(earlier[record.name], record, same_machine=alike)
+            if record.name in earlier
+            else Verdict(record.name, "not compared", "new")
+        )
         for record in after.records
     ]
     present = {record.name for record in after.records}

@@ -34,8 +34,11 @@ def _load(
     helper: Callable[[Elasticsearch, Iterable[dict[str, Any]]], Iterable[Any]],
 ) -> dict[str, Any]:
     """Raises BulkIndexError for a document that is refused."""
-    with servers.connect() as connection, servers.client() as client, measured() as cost:
-        deque(helper(client, _actions(connection, table, rows)), maxlen=0)
+    with servers.connect() as connection, servers.client() as client:
+        # A node with a small heap may refuse whole requests while it is full of garbage.
+        patient = client.options(retry_on_status=429, max_retries=100)
+        with measured() as cost:
+            deque(helper(patient, _actions(connection, table, rows)), maxlen=0)
     return asdict(cost)
 
 

@@ -1,6 +1,7 @@
 """Parts of the benchmark: what a piece of work costs, and whether what a load has left is right."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from benchmarks import ceiling, engine, helpers_bulk, indices, tables
 from benchmarks.child import measured, run
 from benchmarks.servers import Servers
+from tests.integration.sync.proxy import Answer, proxy
 
 ROWS = 600
 
@@ -86,6 +88,48 @@ def test_the_ceiling_fails_when_a_document_is_refused(servers: Servers, rows: st
         connection.execute(f"ALTER TABLE public.{rows} ALTER placed TYPE text USING 'no date'")
     with pytest.raises(RuntimeError, match="a bulk request was not taken"):
         ceiling.load(servers, rows, ROWS, documents=250, connections=2)
+
+
+REJECTED: dict[str, Answer] = {
+    "the request": (429, b"{}"),
+    "its documents": (
+        200,
+        b'{"errors":true,"items":[{"index":{"error":{"type":"es_rejected_execution_exception"}}}]}',
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "rejected"),
+    [
+        ("ceiling", "the request"),
+        ("ceiling", "its documents"),
+        ("streaming_bulk", "the request"),
+        ("parallel_bulk", "the request"),
+    ],
+)
+def test_a_node_that_has_too_much_to_do_is_asked_again(
+    servers: Servers,
+    rows: str,
+    method: str,
+    rejected: str,
+) -> None:
+    loads: dict[str, Callable[[Servers], object]] = {
+        "ceiling": lambda to: ceiling.load(to, rows, ROWS, documents=250, connections=2),
+        "streaming_bulk": lambda to: helpers_bulk.streaming(to, rows, ROWS),
+        "parallel_bulk": lambda to: helpers_bulk.parallel(to, rows, ROWS),
+    }
+    rejections = [REJECTED[rejected]] * 2
+
+    def choose(path: str, _body: bytes) -> Answer | None:
+        return rejections.pop() if "_bulk" in path and rejections else None
+
+    indices.empty(servers, rows)
+    with proxy(int(servers.variables["ES_PORT"]), choose) as port:
+        loads[method](replace(servers, variables={**servers.variables, "ES_PORT": str(port)}))
+    assert not rejections
+    indices.refresh(servers, rows)
+    indices.require_right(servers, rows, ROWS, range(1, 101))
 
 
 def test_memory_is_measured_from_the_beginning_of_the_work() -> None:
