@@ -36,12 +36,14 @@ def goals(results: Results) -> Iterator[Goal]:
             f"{table}: at least 5 times as fast as `streaming_bulk`", f"{times:.1f} ×", times >= 5
         )
     for table in ROWS:
-        engine, asset = (
-            results.find(f"{table} · {method} · client CPU").value for method in ("engine", "asset")
+        engine, asset, ceiling = (
+            results.find(f"{table} · {method} · client CPU").value
+            for method in ("engine", "asset", "ceiling")
         )
         yield Goal(
             f"{table}: the engine's client CPU for a million documents at most 1.2 s",
-            f"{engine:.2f} s (together with Dagster, in a run of this size: {asset:.2f} s)",
+            f"{engine:.2f} s (in a Dagster run of this size {asset:.2f} s, the ceiling's "
+            f"{ceiling:.2f} s)",
             engine <= 1.2,
         )
     for table in ROWS:

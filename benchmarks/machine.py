@@ -34,7 +34,8 @@ def versions(servers: Servers) -> dict[str, str]:
         "Java": f"{node['jvm']['vm_name']} {node['jvm']['version']}",
         "Python": platform.python_version(),
         **{f"package {name}": version(name) for name in _PACKAGES},
-        "commit": _git("rev-parse", "HEAD") + (", changed" if _git("status", "-s") else ""),
+        "commit": _git("rev-parse", "HEAD")
+        + (", changed" if _git("status", "--short", "--untracked-files=no") else ""),
     }
 
 

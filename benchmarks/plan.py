@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from benchmarks.indices import SAMPLE
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """What all parts of the benchmark go by."""
 
@@ -20,7 +20,7 @@ class Plan:
     rng: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rng", random.Random(self.seed))  # noqa: S311
+        self.rng = random.Random(self.seed)  # noqa: S311
 
     def rows(self, rows: int) -> int:
         return max(500, round(rows * self.scale))
