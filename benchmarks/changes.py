@@ -52,11 +52,11 @@ def measure(servers: Servers, plan: Plan, feeder: Feeder) -> list[Record]:
 def _load_changes(servers: Servers, ids: list[int], rows: int) -> float:
     """Changes these rows, and loads them once they are safe to have been seen; in seconds."""
     with servers.engine() as engine:
-        source = engine.source(tables.table(_TABLE))
+        lookback = tables.table(_TABLE).cursor.lookback
         row = engine.connection.execute(_CHANGE, [ids]).fetchone()
         assert row is not None
         [changed] = row
-        if not wait_until(lambda: horizon(engine.connection, source, None) > changed, 60):
+        if not wait_until(lambda: horizon(engine.connection, lookback, None) > changed, 60):
             raise TimeoutError(f"the changes of {changed} are not settled: a transaction is open")
     found = run("engine:load", servers, table=_TABLE, full=False)
     if found["rows"] < len(ids):

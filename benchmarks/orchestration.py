@@ -62,6 +62,7 @@ def ticks(servers: Servers, tables: list[str], repetitions: int) -> dict[str, An
             with servers.engine() as engine:
                 found = look(engine, wanted, instance)
                 engine.record_in_step(found.in_step)
+                engine.remove_old_generations(wanted)
             seconds.append(time.monotonic() - began)
             assert len(found.in_step) == len(tables), found
     return {"seconds": seconds}
