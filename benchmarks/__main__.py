@@ -12,8 +12,10 @@ from rich.console import Console
 from benchmarks import (
     ceiling,
     changes,
+    generations,
     loads,
     machine,
+    pressure,
     reconcile,
     records,
     report,
@@ -92,6 +94,9 @@ def measure(servers: Servers, plan: Plan) -> Results:
     results.records += reconcile.measure(servers, plan, plan.rows(reconcile.ROWS), repetitions)
     results.records += ticks.measure(servers, plan)
     results.records += search.measure(servers, plan)
+    few, many = (loads.growing(plan.rows(rows)) for rows in loads.GROWTH)
+    results.records += generations.measure(servers, plan, few)
+    results.records += pressure.measure(servers, plan, many)
     return results
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks import generations, pressure
 from benchmarks.loads import ROWS
 from benchmarks.records import Record, Results
 from benchmarks.report import number
@@ -81,6 +82,24 @@ def goals(results: Results) -> Iterator[Goal]:
         f"{number(queries.value)}",
         queries.value <= 1,
     )
+    wrong = results.find(generations.WRONG)
+    searched = results.find("reindex · searches")
+    yield Goal(
+        f"reindex under {generations.CHANGES} changes/s and {generations.SEARCHES} searches/s: no "
+        "search fails or sees a wrong number of documents",
+        f"{number(wrong.spread[1])} of {number(searched.value)} a round",
+        wrong.spread[1] == 0,
+    )
+    for way in pressure.WAYS:
+        follows, back = (
+            results.find(f"slow Elasticsearch, {way} · until {what}").value
+            for what in ("requests are short again", "the speed is back")
+        )
+        yield Goal(
+            f"slow Elasticsearch, {way}: a load follows, and is back, within 10 s",
+            f"{follows:.1f} s, {back:.1f} s",
+            max(follows, back) <= 10,
+        )
 
 
 def growing(results: Results, method: str, figure: str) -> tuple[Record, Record]:

@@ -20,8 +20,11 @@ class WrongAnswer(Exception):
 
 
 def delete(servers: Servers, name: str) -> None:
+    """All generations."""
     with servers.client() as client:
-        client.indices.delete(index=f"{name}-000001", ignore_unavailable=True)
+        found = client.indices.get(index=f"{name}-0*", features="settings", expand_wildcards="all")
+        if found:
+            client.indices.delete(index=list(found))
 
 
 def empty(servers: Servers, name: str) -> None:

@@ -84,18 +84,15 @@ def growth(servers: Servers, plan: Plan, feeder: Feeder) -> list[Record]:
     sizes = [plan.rows(rows) for rows in GROWTH]
     with servers.connect() as connection:
         for rows in sizes:
-            tables.make(connection, tables.NARROW, rows, _growing(rows))
+            tables.make(connection, tables.NARROW, rows, growing(rows))
     methods = [(method, rows) for method in (CEILING, ENGINE) for rows in sizes]
     found: dict[tuple[str, int], list[Load]] = {one: [] for one in methods}
     # They take long, and differ by little.
     for number in range((plan.rounds + 1) // 2):
         for method, rows in plan.rng.sample(methods, len(methods)):
-            one = load(servers, plan, method, _growing(rows), rows, feeder)
+            one = load(servers, plan, method, growing(rows), rows, feeder)
             found[method, rows].append(one)
             plan.say(f"round {number + 1}: {rows:,} rows, {method}: {one.speed:,.0f} docs/s")
-    with servers.connect() as connection:
-        for rows in sizes:
-            tables.drop(connection, _growing(rows))
     records = []
     few, many = sizes
     for method in (CEILING, ENGINE):
@@ -138,7 +135,8 @@ def load(servers: Servers, plan: Plan, method: str, table: str, rows: int, feede
     )
 
 
-def _growing(rows: int) -> str:
+def growing(rows: int) -> str:
+    """The name of the narrow table with so many rows."""
     return f"narrow_{rows}"
 
 

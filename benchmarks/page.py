@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from string import Template
 
-from benchmarks import changes, loads, search, ticks
+from benchmarks import changes, generations, loads, pressure, search, ticks
 from benchmarks.compare import TOLERANCE
 from benchmarks.goals import goals, growing, only
 from benchmarks.helpers_bulk import THREADS
@@ -21,13 +21,16 @@ _TEMPLATE = Path(__file__).with_suffix(".md")
 
 def page(results: Results) -> str:
     """The whole page. Raises LookupError where a figure is missing."""
-    parts = (_circumstances, _goals, _loads, _growth, _changes, _reconcile, _searches)
+    parts = (_circumstances, _goals, _loads, _growth, _changes, _reconcile, _searches, _others)
     return Template(_TEMPLATE.read_text()).substitute(
         results="\n".join(line for part in parts for line in part(results)),
         threads=THREADS,
         share=changes.SHARE,
         clients=search.CLIENTS,
         pace=f"{search.EACH_PER_SECOND:g}",
+        writes=generations.CHANGES,
+        counts=generations.SEARCHES,
+        narrow=f"{pressure.NARROW_BYTES / 1e6:g}",
         tolerance=f"{TOLERANCE:.0%}".replace("%", " %"),
     )
 
@@ -165,6 +168,22 @@ def _searches(results: Results) -> Iterator[str]:
         ("", "", "", "ratio"),
         ([one.name, _spread(one), one.unit, _ratio(one)] for one in found),
     )
+
+
+def _others(results: Results) -> Iterator[str]:
+    for title, start in (
+        ("A reindex beside changes and searches", "reindex"),
+        ("A slow Elasticsearch", "slow Elasticsearch"),
+    ):
+        yield f"## {title}\n"
+        found = [one for one in results.records if one.name.startswith(start)]
+        yield from _table(
+            ("", "", "", "ratio"),
+            (
+                [one.name.removeprefix(f"{start} · "), _spread(one), one.unit, _ratio(one)]
+                for one in found
+            ),
+        )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,6 +34,19 @@ class Servers:
 
     def client(self) -> Elasticsearch:
         return Elasticsearch(self._elasticsearch.url, request_timeout=120)
+
+    def behind(self, port: int) -> "Servers":
+        """The same, with Elasticsearch reached by another port."""
+        return replace(self, variables={**self.variables, "ES_PORT": str(port)})
+
+    @property
+    def elasticsearch_pid(self) -> int:
+        [pid] = [
+            one.pid
+            for one in Stack(self.folder, {}, ports="free").status()
+            if one.name.startswith("Elasticsearch") and one.pid
+        ]
+        return pid
 
     def engine(self) -> Engine:
         return Engine(self._postgres, self._elasticsearch, BatchingSettings())

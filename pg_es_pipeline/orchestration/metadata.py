@@ -22,6 +22,7 @@ def progress(report: Report) -> Metadata:
         "docs_per_second": round(report.docs_per_second),
         "batch_size": report.batch_size,
         "connections": report.connections,
+        "request_seconds": round(report.latest, 3),
         "seconds": round(report.seconds, 1),
     }
     if report.throttled:

@@ -11,7 +11,7 @@ there are connections, and one.
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 
@@ -52,7 +52,7 @@ from pg_es_pipeline.sync.snapshot import (
     snapshot,
 )
 from pg_es_pipeline.sync.staleness import activity, windows
-from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES
+from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES, SLOW_SECONDS
 
 CHUNK_ROWS = 100_000
 """Rows read in one transaction: snapshots stay short, so that vacuum is not held up."""
@@ -304,12 +304,18 @@ class PartitionLoad:
 
     def _settle_oldest(self) -> None:
         future, acknowledged = self._under_way[0]
-        outcome = future.result()
+        outcome = self._wait_for(future)
         self._take(outcome)
         self._under_way.popleft()
         acknowledged(outcome.batch)
         if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             self._save()
+
+    def _wait_for(self, future: Future[Outcome]) -> Outcome:
+        began = time.monotonic()
+        while not wait([future], timeout=SLOW_SECONDS).done:
+            self._means.flow.waiting(began)
+        return future.result()
 
     def _take(self, outcome: Outcome) -> None:
         """Takes what became of a batch into the books. Raises RowsRefused."""

@@ -44,6 +44,8 @@ class Report:
     retries: int = 0
     slowest: float = 0.0
     """Seconds of the slowest bulk request."""
+    latest: float = 0.0
+    """Seconds of the last bulk request."""
     waited: float = 0.0
     """Seconds spent waiting for RATE_LIMIT."""
     started: float = field(default_factory=time.monotonic)
@@ -92,6 +94,7 @@ class Report:
         self.batches += 1
         self.retries += outcome.retries
         self.slowest = max(self.slowest, outcome.seconds)
+        self.latest = outcome.seconds
         if len(self.sample) < SAMPLE and batch.rows > batch.deletes:
             documents = filter(None, (row.partition(b"\n")[2] for row in ndjson.rows(batch.body)))
             self.sample += map(json.loads, islice(documents, SAMPLE - len(self.sample)))

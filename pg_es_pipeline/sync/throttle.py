@@ -16,8 +16,11 @@ MAX_REQUEST_BYTES = 5_000_000
 BLOCK_ROWS = 100
 """Rows that PostgreSQL puts together at most: with ten times as many, little is left to gain."""
 
-QUICK_SECONDS, SLOW_SECONDS = 1.0, 3.0
-"""A bulk request that takes less makes the next ones larger; one that takes longer, smaller."""
+QUICK_SECONDS, SLOW_SECONDS = 0.5, 3.0
+"""A bulk request that takes less makes the next ones larger; one that takes longer, smaller.
+What is under way is then little enough to be through soon, should Elasticsearch become slow."""
+
+_SLOW = f"requests take more than {SLOW_SECONDS:.0f} s"
 
 FIRST_DOCUMENTS, FIRST_CONNECTIONS = 2_000, 3
 
@@ -32,11 +35,13 @@ class Flow:
 
     def __init__(self, smallest: int, largest: int, most_connections: int) -> None:
         self._smallest, self._largest = smallest, largest
-        self._most_connections = most_connections
-        self.documents = min(largest, max(smallest, FIRST_DOCUMENTS))
-        """Of the next request."""
-        self.connections = min(most_connections, FIRST_CONNECTIONS)
-        """Requests at once."""
+        self._most = largest, most_connections
+        self._first = (
+            min(largest, max(smallest, FIRST_DOCUMENTS)),
+            min(most_connections, FIRST_CONNECTIONS),
+        )
+        self.documents, self.connections = self._first
+        """Of the next request; requests at once."""
         self.throttled: Counter[str] = Counter()
         """Why less was sent, and how often."""
         self._eased = float("-inf")
@@ -61,12 +66,20 @@ class Flow:
         if retried:
             self._ease(began, retried)
         elif seconds > SLOW_SECONDS:
-            self._ease(began, f"requests take more than {SLOW_SECONDS:.0f} s")
-        elif seconds < QUICK_SECONDS and not self._busy:
-            self.documents = min(self._largest, self.documents + max(1, self._largest // 50))
+            self._ease(began, _SLOW)
+        elif seconds < QUICK_SECONDS:
+            # Of a node without time, more at once brings no more.
+            documents, connections = self._first if self._busy else self._most
+            step = max(1, self._largest // 50)
+            self.documents = max(self.documents, min(documents, self.documents + step))
             self._quick += 1
-            if self._quick >= self.connections < self._most_connections:
+            if self._quick >= self.connections < connections:
                 self.connections, self._quick = self.connections + 1, 0
+
+    def waiting(self, began: float) -> None:
+        """Learns from a request that is still under way."""
+        if time.monotonic() - began > SLOW_SECONDS:
+            self._ease(began, _SLOW)
 
     def look(self, signs: Signs) -> None:
         """Learns from what the nodes say of themselves."""

@@ -1,6 +1,7 @@
 """The benchmark's figures: how they come about, how two runs are compared, what the page says."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 
 from benchmarks import compare, page
 from benchmarks.compare import judge
+from benchmarks.generations import WRONG
 from benchmarks.goals import goals
 from benchmarks.loads import METHODS
+from benchmarks.pressure import WAYS
 from benchmarks.records import NoResults, Record, Results, read, record, write
 from benchmarks.tables import SHAPES
 
@@ -163,7 +166,12 @@ def test_the_command_ends_with_status_1_when_something_is_worse(
     assert says in capsys.readouterr().out
 
 
-def whole(asset: float = 95.0, memory_with_many_rows: float = 20.0) -> Results:
+def whole(
+    asset: float = 95.0,
+    memory_with_many_rows: float = 20.0,
+    wrong: Sequence[float] = (0.0, 0.0),
+    back: float = 5.0,
+) -> Results:
     """Results with every figure that the page speaks of, of which most are 1 or 100."""
     records = []
     for table in SHAPES:
@@ -203,6 +211,13 @@ def whole(asset: float = 95.0, memory_with_many_rows: float = 20.0) -> Results:
             records.append(record(f"searches {where} · {figure}", "ms", [5.0]))
     for where in ("alone", "beside searches"):
         records.append(record(f"load of wide {where} · speed", "docs/s", [100.0]))
+    records += [
+        record(WRONG, "searches", wrong),
+        record("reindex · searches", "searches", [100.0]),
+    ]
+    for way in WAYS:
+        for what in ("requests are short again", "the speed is back"):
+            records.append(record(f"slow Elasticsearch, {way} · until {what}", "s", [back]))
     best = {"documents": 2_500, "connections": 3}
     return results(*records, ceiling={table: {"best": best, "tried": []} for table in SHAPES})
 
@@ -220,6 +235,8 @@ def test_goals_are_met_or_missed_by_the_figures() -> None:
     assert missed(whole(memory_with_many_rows=31.0)) == [
         "the same memory whatever the number of rows (within 10 MB)"
     ]
+    assert [aim[:7] for aim in missed(whole(wrong=[0.0, 1.0, 0.0]))] == ["reindex"]
+    assert [aim[:18] for aim in missed(whole(back=11.0))] == ["slow Elasticsearch"] * 2
 
 
 def test_the_page_shows_the_circumstances_the_goals_and_the_figures() -> None:

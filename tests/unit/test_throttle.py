@@ -68,6 +68,24 @@ def test_after_trouble_quick_requests_bring_all_of_it_back() -> None:
     assert one.connections == 8
 
 
+def test_a_request_that_is_still_under_way_is_trouble_when_it_is_slow_already() -> None:
+    one = flow()
+    documents = one.documents
+    one.waiting(time.monotonic() - MIDDLING)
+    assert one.documents == documents
+    one.waiting(time.monotonic() - SLOW)
+    assert one.documents == documents // 2
+
+
+def test_a_node_without_processor_time_is_given_back_what_it_began_with() -> None:
+    one = flow()
+    first = one.documents, one.connections
+    after(one, SLOW, times=20)
+    one.look(Signs(busy=True))
+    after(one, QUICK, times=200)
+    assert (one.documents, one.connections) == first
+
+
 def test_a_middling_request_changes_nothing() -> None:
     one = flow()
     before = one.documents, one.connections
