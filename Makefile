@@ -9,7 +9,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PIP_VERSION := 26.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test torture demo bench bench-compare bench-reconcile clean
+.PHONY: help setup lint format test torture demo bench bench-compare bench-reconcile bench-transform \
+    clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -62,6 +63,9 @@ bench-compare: setup ## Tell what became slower or larger from A=… to B=…, f
 
 bench-reconcile: setup ## Measure how fast both sides are compared
 	@$(BIN)/python -m benchmarks.reconcile
+
+bench-transform: setup ## Measure what a transform costs a load
+	@$(BIN)/python -m benchmarks.transform
 
 clean: ## Delete .venv, caches and builds; data in .stack and .dagster stay
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -194,6 +194,9 @@ class Table(_Model):
     exclude: tuple[str, ...] = ()
     fields: dict[str, dict[str, Any]] = {}
     """Mappings that replace the ones derived from the columns' types, by column."""
+    transform: str | None = None
+    """A function over pandas DataFrames that makes other documents of the rows, as
+    `module:function`."""
     content_hash: bool = False
     """Whether each document carries a hash of its content, so that whole documents can be compared.
     `snapshot` always keeps one."""
@@ -230,6 +233,17 @@ class Table(_Model):
         # https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-indices-create
         if problem := index_name_problem(value):
             raise ValueError(f"Elasticsearch allows no index named {value!r}: {problem}")
+        return value
+
+    @field_validator("transform")
+    @classmethod
+    def _module_and_function(cls, value: str | None) -> str | None:
+        if value is not None:
+            module, _, function = value.partition(":")
+            if not all(part.isidentifier() for part in (*module.split("."), function)):
+                raise ValueError(
+                    f"{value!r} is not module:function, such as my_package.transforms:clean"
+                )
         return value
 
     @field_validator("key", "include", "exclude")

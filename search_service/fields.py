@@ -47,9 +47,11 @@ class Fields:
 
     def __init__(self, mapping: Mapping[str, Any]) -> None:
         properties = dict(mapping.get("properties", {}))
-        self.hidden = [OWN] if properties.pop(OWN, None) else []
+        own = properties.pop(OWN, None)
+        self.hidden = [OWN] if own else []
         """What documents have beside the columns, and nobody is shown."""
         self.leaves = {field.path: field for field in _leaves(properties)}
+        self._own = {field.path: field for field in _leaves({OWN: own} if own else {})}
 
     def find(self, path: str) -> Field | None:
         """The leaf at this path, or a key inside a `flattened` one; None when there is none."""
@@ -59,6 +61,10 @@ class Fields:
         if parent is None or parent.type != "flattened":
             return None
         return Field(path, "flattened", path, parent.ignore_above, sortable=False)
+
+    def ordering(self, path: str) -> Field | None:
+        """The leaf that documents are put in order by; it may be the pipeline's own."""
+        return self.leaves.get(path) or self._own.get(path)
 
     def under(self, path: str) -> list[str]:
         """The leaf paths that a name in a list of fields stands for: itself, or its children."""

@@ -26,8 +26,9 @@ _MIN_AGE = 1.0  # seconds that it is used at least, however many unknown names a
 class Index:
     """A served index.
 
-    `generation` is the physical index behind the alias `name`, `key` the fields of the table's
-    primary key, `window` how many documents can be reached by page numbers.
+    `generation` is the physical index behind the alias `name`, `key` the fields that no two
+    documents have the same of (the table's key, unless a transform has changed it), `window` how
+    many documents can be reached by page numbers.
     """
 
     name: str
@@ -107,7 +108,7 @@ def served(indices: Mapping[str, Any]) -> dict[str, Index]:
         if not isinstance(made, dict) or made.get("format") != _FORMAT:
             continue
         fields = Fields(mapping)
-        table, key = made.get("table"), _key(made.get("key"), fields)
+        table, key = made.get("table"), _key(made.get("order", made.get("key")), fields)
         if not isinstance(table, str) or not key:
             continue
         settings = info.get("settings", {}).get("index", {})
@@ -121,8 +122,8 @@ def served(indices: Mapping[str, Any]) -> dict[str, Index]:
 def _key(names: Any, fields: Fields) -> tuple[str, ...]:
     if not isinstance(names, list):
         return ()
-    usable = all(name in fields.leaves and fields.leaves[name].sortable for name in names)
-    return tuple(names) if usable else ()
+    found = [fields.ordering(name) for name in names]
+    return tuple(names) if all(field and field.sortable for field in found) else ()
 
 
 # An alias with a filter or a routing shows a part of its generation only, and a search of the

@@ -227,7 +227,7 @@ def _sort(directions: Mapping[str, str], index: Index, errors: list[Error]) -> l
 
 
 def _key(index: Index) -> list[Field]:
-    return [index.fields.leaves[path] for path in index.key]
+    return [field for path in index.key if (field := index.fields.ordering(path))]
 
 
 def _check_after(index: Index, after: Sequence[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ import dagster as dg
 
 from pg_es_pipeline.orchestration.names import table_key
 from pg_es_pipeline.sync.catalog import Source
-from pg_es_pipeline.sync.documents import mapping
+from pg_es_pipeline.sync.documents import Document
 from pg_es_pipeline.sync.report import Report
 
 Metadata = dict[str, Any]
@@ -83,28 +83,34 @@ def result(report: Report, source: Source) -> Metadata:
 def column_schema(source: Source) -> dg.TableSchema:
     """The index's fields: PostgreSQL's type, and Elasticsearch's."""
     keys = {column.name for column in source.key}
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                column.name,
-                f"{column.declared} → {mapping(source, column).get('type', 'object')}",
-                description=column.comment,
-                constraints=dg.TableColumnConstraints(
-                    nullable=not column.not_null, other=["key"] if column.name in keys else []
-                ),
-            )
-            for column in source.columns
-        ]
-    )
+    columns = {column.name: column for column in source.columns}
+    described = []
+    for name, mapping in Document(source).fields.items():
+        kind, column = mapping.get("type", "object"), columns.get(name)
+        if column is None:  # made by the table's transform
+            described.append(dg.TableColumn(name, kind))
+            continue
+        constraints = dg.TableColumnConstraints(
+            nullable=not column.not_null, other=["key"] if name in keys else []
+        )
+        type_ = f"{column.declared} → {kind}"
+        described.append(
+            dg.TableColumn(name, type_, description=column.comment, constraints=constraints)
+        )
+    return dg.TableSchema(columns=described)
 
 
 def column_lineage(source: Source) -> dg.TableColumnLineage:
-    """Which column a field comes from."""
+    """Which column a field comes from; what a transform makes may come from any of them."""
     key = table_key(source.table)
+    names = [column.name for column in source.columns]
     return dg.TableColumnLineage(
         {
-            column.name: [dg.TableColumnDep(asset_key=key, column_name=column.name)]
-            for column in source.columns
+            field: [
+                dg.TableColumnDep(asset_key=key, column_name=name)
+                for name in ([field] if field in names else names)
+            ]
+            for field in Document(source).fields
         }
     )
 

@@ -68,13 +68,17 @@ WHERE lower(c.relname) = lower(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ORDER BY 1 LIMIT 3
 """
 
+FIELD = "_pg_es"
+"""Our own part of a document: what it is compared and put in order by."""
+
 # https://www.elastic.co/docs/reference/elasticsearch/mapping-reference/document-metadata-fields
-_RESERVED = {
+RESERVED = {
     *("_doc_count", "_feature", "_field_names", "_id", "_ignored", "_ignored_source", "_index"),
     *("_index_mode", "_nested_path", "_primary_term", "_routing", "_seq_no", "_size", "_source"),
     *("_tier", "_tsid", "_type", "_version"),
-    "_pg_es",  # ours
+    FIELD,
 }
+"""Names that no field can have."""
 
 _TIMES = ("timestamptz", "timestamp")
 _WHOLE_NUMBERS = ("int2", "int4", "int8")
@@ -250,7 +254,8 @@ def _source(table: Table, rows: Sequence[_Row], leaves: Mapping[str, str]) -> So
             "cannot be told apart. Name the columns that identify a row under `key` in the tables "
             "file."
         )
-    for place in ("include", "exclude", "fields"):
+    # Fields may also be what a transform makes, which only that knows.
+    for place in ("include", "exclude") if table.transform else ("include", "exclude", "fields"):
         for name in getattr(table, place):
             named(name, place)
     return Source(
@@ -299,7 +304,7 @@ def _selected(
         if name not in table.exclude and (not table.include or name in table.include)
     )
     for column in selected:
-        if not column.name.strip() or column.name in _RESERVED:
+        if not column.name.strip() or column.name in RESERVED:
             raise SourceError(
                 f"{table.table}: the column {column.name!r} cannot be the name of a field: it is "
                 "blank, or is one of Elasticsearch's names or of this pipeline's. List it under "

@@ -5,11 +5,11 @@ bucket by bucket; only the buckets that differ are then read key by key. Memory 
 buckets are looked at at once, and so many keys.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from elasticsearch import Elasticsearch
@@ -32,6 +32,7 @@ from pg_es_pipeline.sync.indices import Generation
 from pg_es_pipeline.sync.postgres import Connection
 from pg_es_pipeline.sync.rows import documents
 from pg_es_pipeline.sync.scope import Scope
+from pg_es_pipeline.sync.transforming import contents
 
 ROWS_PER_BUCKET = 100
 BUCKETS_AT_ONCE = 50_000
@@ -77,12 +78,14 @@ class Comparison:
     def __init__(
         self,
         connection: Connection,
+        lookups: Connection,
         client: Elasticsearch,
         generation: Generation,
         document: Document,
         scope: Scope,
         level: Level,
     ) -> None:
+        """`lookups` is another connection: rows are looked up while others are still read."""
         if level is Level.CONTENT and not document.source.content_hash:
             raise SourceError(
                 f"{document.source.table.table}: its documents carry no hash of their content. Set "
@@ -90,6 +93,7 @@ class Comparison:
             )
         client.indices.refresh(index=generation.name)
         self._connection = connection
+        self._lookups = lookups
         self._client = client
         self._generation = generation
         self._document = document
@@ -155,7 +159,7 @@ class Comparison:
         found = Differences()
         for start in range(0, len(ids), DOCUMENTS_AT_ONCE):
             some = ids[start : start + DOCUMENTS_AT_ONCE]
-            rows = documents(self._connection, self._document, some)
+            rows = documents(self._lookups, self._document, some)
             hits = self._client.mget(index=self._generation.name, ids=some)["docs"]
             for hit in hits:
                 id, row = hit["_id"], rows.get(hit["_id"])
@@ -298,9 +302,21 @@ class Comparison:
                 elif documents.pop(id) != value:
                     found.changed.append(id)
                 read = next(rows, None)
+            found.missing = self._wanted(found.missing)
             found.extra += documents
             if found.count:
                 yield found
+
+    def _wanted(self, missing: list[str]) -> list[str]:
+        """Those that a document is missing of: a row that the transform leaves out has none."""
+        if self._document.transform is None:
+            return missing
+        wanted: list[str] = []
+        for start in range(0, len(missing), DOCUMENTS_AT_ONCE):
+            some = missing[start : start + DOCUMENTS_AT_ONCE]
+            there = documents(self._lookups, self._document, some)
+            wanted += [id for id in some if id in there]
+        return wanted
 
     def _rows(self, part: Part, numbers: list[int]) -> Iterator[tuple[int, str, Any]]:
         """The rows of these buckets: number, `_id` and value, by number."""
@@ -324,8 +340,14 @@ class Comparison:
             numbers=sql.Literal(numbers),
         )
         with self._connection.cursor() as cursor:
-            for number, id, text in cursor.stream(statement, size=1000):
-                yield number, id, json.loads(text) if self._level is Level.FULL else text
+            found = cursor.stream(statement, size=1000)
+            if self._level is not Level.FULL:
+                yield from found
+                return
+            while some := list(islice(found, 1000)):
+                wanted = contents(self._document, {id: text for _, id, text in some})
+                for number, id, _ in some:
+                    yield number, id, wanted.get(id)
 
     def _documents(self, part: Part, numbers: list[int]) -> dict[str, Any]:
         """The documents of these buckets: value by `_id`."""
@@ -372,7 +394,7 @@ class Comparison:
         ids = [hit["_id"] for hit in answer["hits"]["hits"]]
         self.documents += answer["hits"]["total"]["value"]
         # Those whose row is there are known by then: it is missing on the axis.
-        rows = documents(self._connection, self._document, ids) if ids else {}
+        rows = documents(self._lookups, self._document, ids) if ids else {}
         if extra := [id for id in ids if id not in rows]:
             yield Differences(extra=extra)
 

@@ -1,7 +1,7 @@
 """A row as its part of a bulk request, built in PostgreSQL.
 
-Python never takes a document apart: what PostgreSQL writes is sent as it comes. All SQL here speaks
-of the table by its alias `t`.
+Python never takes a document apart, unless the table has a transform: what PostgreSQL writes is
+sent as it comes. All SQL here speaks of the table by its alias `t`.
 """
 
 import hashlib
@@ -12,18 +12,16 @@ from typing import Any
 
 from psycopg import sql
 
-from pg_es_pipeline.sync.catalog import Column, Source
+from pg_es_pipeline.sync.catalog import FIELD, Column, Source
 from pg_es_pipeline.sync.conversions import Conversion
+from pg_es_pipeline.sync.transform import Transform, transform_of
 from pg_es_pipeline.sync.types import conversion
 
 META = "pg_es_pipeline"
 """The name of our part in an index's `_meta`."""
 
-FIELD = "_pg_es"
-"""Our own part of a document, where sides are compared by more than a whole-number key."""
-
-BUCKET, HASH = f"{FIELD}.bucket", f"{FIELD}.hash"
-"""Fields: a hash of the key, and one of the content."""
+BUCKET, HASH, KEY = f"{FIELD}.bucket", f"{FIELD}.hash", f"{FIELD}.key"
+"""Fields: a hash of the key, one of the content, and the `_id`."""
 
 BUCKETS = 1 << 31
 """How many values the hash of a key has. A hash of the content has twice as many: few enough for
@@ -42,7 +40,7 @@ class Document:
     def mappings(self) -> dict[str, Any]:
         """The index's mapping: every selected column explicitly, nothing dynamic."""
         table = self.source.table
-        fields = {column.name: mapping(self.source, column) for column in self.source.columns}
+        fields = self.fields
         return {
             "dynamic": False,
             "_meta": {
@@ -50,6 +48,7 @@ class Document:
                     "format": 1,
                     "table": table.table,
                     "key": [column.name for column in self.source.key],
+                    **({"order": self._order} if self.transform else {}),
                 }
             },
             # A dot in a column's name is a part of the name: `a.b` is a field of its own.
@@ -57,12 +56,33 @@ class Document:
             "properties": fields | self._own_mapping(),
         }
 
+    @property
+    def transform(self) -> Transform | None:
+        """The function that PostgreSQL's documents go through; it raises SourceError."""
+        return transform_of(self.source)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The mapping of each field, without our own part."""
+        if self.transform is not None:
+            return dict(self.transform.fields)
+        return {column.name: mapping(self.source, column) for column in self.source.columns}
+
+    @property
+    def _order(self) -> list[str]:
+        """The fields that say in which order documents come: the function may have changed the
+        key, so that it tells two documents apart no longer."""
+        kept = [column.name for column in self.source.key if column.name in self.fields]
+        return [*kept, KEY]
+
     def _own_mapping(self) -> dict[str, Any]:
         if not has_bucket(self.source):
             return {}
         fields: dict[str, Any] = {"bucket": {"type": "integer"}}
         if self.source.content_hash:
             fields["hash"] = {"type": "long", "index": False}
+        if self.transform is not None:
+            fields["key"] = {"type": "keyword"}
         return {FIELD: {"properties": fields}}
 
     def lost(self) -> sql.Composable | None:
@@ -111,6 +131,10 @@ class Document:
         own = sql.SQL("'{{\"bucket\":' || {}").format(bucket(self.source))
         if self.source.content_hash:
             own = sql.SQL("{} || ',\"hash\":' || {}").format(own, _HASH)
+        if self.source.table.transform is not None:
+            own = sql.SQL("{} || ',\"key\":' || to_json({})::text").format(
+                own, identifier(self.source)
+            )
         return sql.SQL("(SELECT left(j.content, -1) || {} || {} || '}}}}' FROM {} j)").format(
             sql.Literal(f',"{FIELD}":'), own, self._content()
         )
@@ -141,7 +165,8 @@ class Document:
     @property
     def fingerprint(self) -> str:
         """Changes whenever the same row would become another document."""
-        return _digest(self.line(0).as_string(), json.dumps(self.mappings(), sort_keys=True))
+        parts = [self.line(0).as_string(), json.dumps(self.mappings(), sort_keys=True)]
+        return _digest(*parts, *([self.transform.digest] if self.transform else []))
 
     @property
     def layout(self) -> str:
@@ -215,8 +240,8 @@ def key_text(source: Source) -> sql.Composable:
 
 def has_bucket(source: Source) -> bool:
     """Whether documents carry the hash of their key: there is nothing else to put them in order by
-    that both sides agree on, or their content is compared."""
-    return source.content_hash or not source.whole_number_key
+    that both sides agree on, their content is compared, or a transform may change the key."""
+    return bool(source.content_hash or source.table.transform) or not source.whole_number_key
 
 
 def bucket(source: Source) -> sql.Composed:

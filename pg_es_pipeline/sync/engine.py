@@ -45,6 +45,7 @@ from pg_es_pipeline.sync.snapshot import Present
 from pg_es_pipeline.sync.staleness import Stale
 from pg_es_pipeline.sync.survey import Survey, survey
 from pg_es_pipeline.sync.throttle import Flow, RateLimit
+from pg_es_pipeline.sync.transform import require_transform
 from pg_es_pipeline.tables import Table
 
 Done = TypeVar("Done")
@@ -117,7 +118,8 @@ class Engine:
     def sources(self, tables: Sequence[Table]) -> Mapping[str, Source | SourceError]:
         """What PostgreSQL says of the tables, by index; or why a table will not do."""
         with postgres.speaking("reading the catalog"):
-            return introspect(self.connection, tables)
+            found = introspect(self.connection, tables)
+        return {index: _with_its_transform(source) for index, source in found.items()}
 
     def source(self, table: Table) -> Source:
         """Raises SourceError when the table will not do."""
@@ -388,3 +390,13 @@ class Engine:
         """Makes everything that was loaded so far searchable."""
         while self._unrefreshed:
             self._indices.refresh(self._unrefreshed.pop())
+
+
+def _with_its_transform(source: Source | SourceError) -> Source | SourceError:
+    """The source, or why its transform cannot be used."""
+    if not isinstance(source, SourceError):
+        try:
+            require_transform(source)
+        except SourceError as error:
+            return error
+    return source

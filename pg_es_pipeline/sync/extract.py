@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 
 from pg_es_pipeline.errors import SourceError
-from pg_es_pipeline.sync.catalog import Column, Source
-from pg_es_pipeline.sync.documents import FIELD, Document, field, identifier, relation
+from pg_es_pipeline.sync.catalog import FIELD, Column, Source
+from pg_es_pipeline.sync.documents import Document, field, identifier, relation
 from pg_es_pipeline.sync.postgres import WORK_MEM, Connection, first_line, plan
 
 BLOCK_BYTES = 160 * 1024
@@ -145,7 +145,9 @@ class Batch:
     lost: int = 0
     """Values that Elasticsearch cannot hold, written as null."""
     unwritable: list[Refusal] = dataclass_field(default_factory=list)
-    """Rows that PostgreSQL could not write."""
+    """Rows that PostgreSQL could not write, or the table's transform failed at."""
+    dropped: int = 0
+    """Rows that the table's transform leaves out, which are deletes among the lines."""
 
 
 def by_block(

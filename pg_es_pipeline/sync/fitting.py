@@ -23,7 +23,7 @@ def fitting(source: Source, generation: Generation) -> Source:
     given = {
         name: generation.properties[name]
         for name in {*fields, *fields.values()}
-        if name in columns and name in generation.properties
+        if (name in columns or source.table.transform) and name in generation.properties
     }
     key = [str(name) for name in generation.about.get("key", ())]
     if missing := [name for name in key if name not in columns]:

@@ -200,6 +200,9 @@ class Indices:
                 # Somebody has removed it; the index is ours all the same.
                 own = {"index": generation.name, "alias": generation.write_alias}
                 self._client.indices.update_aliases(actions=[{"add": {**own, "is_hidden": True}}])
+        order = mappings["_meta"][META].get("order")
+        if present["mappings"].get("_meta", {}).get(META, {}).get("order") != order:
+            self._note(generation, order=order)
         properties = present["mappings"].get("properties", {})
         lacking = {
             name: wanted

@@ -53,6 +53,7 @@ from pg_es_pipeline.sync.snapshot import (
 )
 from pg_es_pipeline.sync.staleness import activity, windows
 from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES, SLOW_SECONDS
+from pg_es_pipeline.sync.transforming import transformed
 
 CHUNK_ROWS = 100_000
 """Rows read in one transaction: snapshots stay short, so that vacuum is not held up."""
@@ -291,6 +292,7 @@ class PartitionLoad:
         return min(CHUNK_ROWS, max(1, rate * 10)) if rate else CHUNK_ROWS
 
     def _send(self, batch: Batch, acknowledged: Acknowledged) -> None:
+        batch = transformed(self._document, batch)
         self.report.waited += self._means.rate_limit.wait(batch.rows)
         flow, under_way = self._means.flow, self._under_way
         while under_way and (len(under_way) >= flow.connections or under_way[0][0].done()):

@@ -8,7 +8,15 @@ from psycopg import sql
 
 from pg_es_pipeline.errors import SourceError
 from pg_es_pipeline.sync.catalog import Source
-from pg_es_pipeline.sync.documents import BUCKET, BUCKETS, bucket, field, mapping, relation
+from pg_es_pipeline.sync.documents import (
+    BUCKET,
+    BUCKETS,
+    bucket,
+    field,
+    has_bucket,
+    mapping,
+    relation,
+)
 from pg_es_pipeline.sync.postgres import Connection
 from pg_es_pipeline.tables import (
     HashPartitions,
@@ -138,9 +146,11 @@ def documents_of(source: Source, key: str) -> dict[str, Any] | None:
     match partitions:
         case None:
             return {"match_all": {}}
-        case HashPartitions() if not source.whole_number_key or source.content_hash:
+        case HashPartitions() if has_bucket(source):
             low, high = _hash_bounds(partitions, key)
             return {"range": {BUCKET: {"gte": low, "lte": high - 1}}}
+        case _ if source.table.transform:  # it may have changed the column
+            return None
         case TimePartitions() if column in source.columns and column:
             if mapping(source, column).get("type") != "date":
                 return None

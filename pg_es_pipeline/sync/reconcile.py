@@ -86,6 +86,7 @@ class Repair:
         self.written = 0
         self.deleted = 0
         self.superseded = 0
+        self._orphans = 0
 
     def write(self, ids: Sequence[str]) -> None:
         """Raises DeletesRefused when too many documents would go: those that are, stay there."""
@@ -96,7 +97,9 @@ class Repair:
                 ids[start : start + ROWS_AT_ONCE],
                 self.version,
             )
-            if self.deleted + batch.deletes > self._may_delete:
+            # A row that the transform leaves out is still there.
+            self._orphans += batch.deletes - batch.dropped
+            if self._orphans > self._may_delete:
                 raise DeletesRefused(
                     f"{self._generation.index}: more than {self._may_delete:,} documents have no "
                     f"row in {self._document.source.table.table} any more; {self.deleted:,} of "
@@ -124,7 +127,9 @@ def comparing(
 ) -> Iterator[Comparison]:
     """A comparison over a connection of its own: it reads on while a repair looks rows up."""
     with means.connect() as reading:
-        yield Comparison(reading, means.client, generation, document, scope, level)
+        yield Comparison(
+            reading, means.connection, means.client, generation, document, scope, level
+        )
 
 
 def reconcile(

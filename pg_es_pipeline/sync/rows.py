@@ -13,6 +13,7 @@ from pg_es_pipeline.sync.extract import ORDERED, UNWRITABLE, Batch, Refusal, unw
 from pg_es_pipeline.sync.partitions import any_of
 from pg_es_pipeline.sync.postgres import Connection
 from pg_es_pipeline.sync.snapshot import snapshot
+from pg_es_pipeline.sync.transforming import contents, transformed
 
 
 def lines(
@@ -36,15 +37,13 @@ def lines(
 def documents(
     connection: Connection, document: Document, ids: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """What the documents of these `_id`s ought to be; those without a row are left out."""
+    """What the documents of these `_id`s ought to be; those without a row, or whose row the table's
+    transform leaves out, are left out."""
     line = sql.SQL("CASE WHEN {} THEN NULL ELSE {} END").format(
         document.is_deleted or sql.SQL("false"), document.json()
     )
-    return {
-        found: json.loads(text)
-        for found, text in _select(connection, document, ids, line)
-        if text is not None
-    }
+    found = dict(_select(connection, document, ids, line))
+    return contents(document, {id: text for id, text in found.items() if text is not None})
 
 
 def _select(
@@ -147,7 +146,7 @@ def batch(
 ) -> tuple[Batch, int]:
     """The lines as a batch, read in a snapshot whose version is above the floor; and that version.
 
-    A row that PostgreSQL cannot write is named in the batch.
+    A row that PostgreSQL cannot write, or the table's transform fails at, is named in the batch.
     """
     version = floor
     try:
@@ -167,7 +166,9 @@ def batch(
             settled=True,
             deletes=first.deletes + second.deletes,
             unwritable=first.unwritable + second.unwritable,
+            dropped=first.dropped + second.dropped,
         )
         return both, version
     deletes = sum(line.startswith(b'{"delete"') for line in found)
-    return Batch(b"".join(found), len(found), [], settled=True, deletes=deletes), version
+    whole = Batch(b"".join(found), len(found), [], settled=True, deletes=deletes)
+    return transformed(document, whole), version

@@ -30,7 +30,8 @@ def one_partition(document: Document, partition: str) -> Scope:
         raise SourceError(
             f"{document.source.table.table}: which documents belong to the partition {partition} "
             "cannot be told, because the column that says it is not a field that can be searched "
-            "so, or PostgreSQL alone knows. Compare the whole table, which needs no partition."
+            "so, a transform may change it, or PostgreSQL alone knows. Compare the whole table, "
+            "which needs no partition."
         )
     return _without_deleted(document, predicate(document.source, partition), documents)
 

@@ -50,6 +50,12 @@ def conversion(column: Column, given: Mapping | None = None) -> Conversion:
     return replace(found, mapping=given) if given else found
 
 
+def is_written_as_text(column: Column, given: Mapping | None = None) -> bool:
+    """Whether all values of a column are texts in the document."""
+    one = (given and _for_mapping(column, given)) or _of_type(column)
+    return not column.array and (one in (_KEYWORD, _EXACT_MONEY) or column.type in _TEXTS)
+
+
 def _of_type(column: Column) -> Conversion:
     if column.kind == "c":
         return _COMPOSITE
@@ -193,6 +199,9 @@ _TEXT_ALREADY = {
     *("text", "varchar", "bpchar", "citext", "xml"),
 }
 """Types whose values such a mapping takes as they are."""
+
+_TEXTS = {"text", "varchar", "bpchar", "citext", "xml", "bytea", "inet"}
+"""Types with a conversion of their own whose values are texts."""
 
 _WRITTEN_RIGHT = {"int2", "int4", "int8", "bool", "text", "varchar", "citext"}
 """Types whose arrays PostgreSQL itself writes as they ought to be."""

@@ -216,6 +216,15 @@ def test_only_the_tables_that_are_named_are_checked(project: Project) -> None:
     assert project.pg_es("check", "missing").exit_code == 1
 
 
+def test_a_transform_that_cannot_be_used_is_an_error_of_its_table(project: Project) -> None:
+    project.change(transform="absent_package.transforms:clean")
+    result = project.pg_es("check")
+    said = " ".join(result.stdout.split())
+    assert "transform: the module 'absent_package.transforms' cannot be imported" in said
+    assert "The table is not loaded." in said
+    assert result.exit_code == 1
+
+
 # What could not be checked
 
 

@@ -120,6 +120,24 @@ def run_requests(orders: Orders, instance: dg.DagsterInstance) -> list[set[str]]
     return loaded
 
 
+def test_a_transforms_own_columns_are_shown_as_what_the_index_has(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    transform = "tests.integration.sync.transforms:titled"
+    monthly.table = monthly.table.model_copy(update={"transform": transform})
+    monthly.insert(range(1, 20))
+    assert load_range(monthly, instance, "2024-01", "2024-01").success
+    [event] = materialized(monthly, instance).values()
+    columns = {column.name: column.type for column in event["dagster/column_schema"].columns}
+    assert columns["title"] == "text"
+    assert columns["id"] == "bigint → long"
+    assert "note" not in columns
+    lineage = event["dagster/column_lineage"].deps_by_column
+    assert [one.column_name for one in lineage["id"]] == ["id"]
+    assert "note" in [one.column_name for one in lineage["title"]]
+    assert event["sample"].records[0].data["title"] == "new"
+
+
 def test_a_range_is_one_run_with_figures_for_each_partition(
     monthly: Orders, instance: dg.DagsterInstance
 ) -> None:

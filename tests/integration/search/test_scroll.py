@@ -274,3 +274,20 @@ async def test_a_page_leaves_room_for_the_look_ahead_in_a_narrow_window(
     answer = await service.get(f"/search/{index}/scroll", params={"size": 3})
     assert answer.status_code == 422
     assert "2 documents" in answer.json()["detail"]
+
+
+async def test_an_index_without_its_tables_key_is_walked_by_the_pipelines_own_field(
+    service: AsyncClient, make_index: Any
+) -> None:
+    """A table's transform may leave the key out, or change it."""
+    fields = {
+        "note": {"type": "keyword"},
+        "_pg_es": {"properties": {"key": {"type": "keyword"}}},
+    }
+    documents = [{"note": "same", "_pg_es": {"key": f"k{number}"}} for number in range(7)]
+    about = {"format": 1, "table": "public.things", "key": ["id"]}
+    meta = {"pg_es_pipeline": {**about, "order": ["note", "_pg_es.key"]}}
+    index = make_index("things", fields, documents, key=["id"], meta=meta)
+    assert await walk(service, index, 2) == [{"note": "same"}] * 7
+    answer = await service.post("/search", json={"index": index, "sort_by": {"_pg_es.key": "asc"}})
+    assert answer.status_code == 422

@@ -133,6 +133,17 @@ def test_all_is_repaired_however_little_is_looked_at_at_once(
     assert things.difference() == set()
 
 
+def test_many_differences_are_made_sure_of_while_others_are_still_read(
+    things: Things, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "KEYS_AT_ONCE", 40)
+    fill(things, "id bigint", "n")
+    [generation] = things.es.indices.get_alias(index=things.table.index)
+    gone = [{"delete": {"_index": generation, "_id": str(number)}} for number in range(1, 801)]
+    things.es.bulk(operations=gone)
+    assert things.reconcile(repair=False).missing == 800
+
+
 def test_whole_documents_are_compared_when_asked_for(things: Things) -> None:
     fill(things, "id bigint", "n")
     things.damage(3)
