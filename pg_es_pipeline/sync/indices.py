@@ -6,7 +6,7 @@ request moves all of them at once.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -40,6 +40,9 @@ _OWN_SETTINGS = re.compile(
 
 # Nobody searches the next generation: its copies are made once it is loaded, from its files.
 _WHILE_LOADING = {"index.number_of_replicas": 0, "index.auto_expand_replicas": False}
+
+
+_NUMBER = r"-\d{6,}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,30 +159,32 @@ class Indices:
     def ensure(self, document: Document) -> Generation:
         """The live generation, made if missing."""
         generation = self.find(document)
+        if generation is not None:
+            return generation
+        index = document.source.table.index
+        taken = self._taken(index)
+        roles = {index, next_alias(index), old_alias(index)}
+        if idle := [name for name, state in taken.items() if not roles & state["aliases"].keys()]:
+            raise IndexRefused(
+                f"{index}: there is an index {idle[0]} without the alias {index}. Add the alias to "
+                "it, or delete it: the next run loads it afresh."
+            )
+        # Somebody else's run may be a moment ahead.
+        if not any(index in state["aliases"] for state in taken.values()):
+            self._create(document, _following(index, taken), index, {})
+        generation = self.find(document)
         if generation is None:
-            index = document.source.table.index
-            self._create(document, f"{index}-000001", index, {})
-            generation = self.find(document)
-            if generation is None:
-                raise IndexRefused(
-                    f"{index}: there is an index {index}-000001 without the alias {index}. Add the "
-                    "alias to it, or delete it: the next run loads it afresh."
-                )
+            raise IndexRefused(
+                f"{index}: the index that was made a moment ago is gone. Run again: it is made and "
+                "loaded afresh."
+            )
         return generation
 
     def make_next(self, document: Document, live: Generation) -> Generation:
         """A new generation beside the live one, with its settings, save for copies."""
-        with speaking(f"looking up the generations of {live.index}"):
-            taken = self._client.indices.get(
-                index=f"{live.index}-*",
-                features="settings",
-                flat_settings=True,
-                expand_wildcards="all",
-            ).body
-        pattern = re.compile(re.escape(live.index) + r"-(\d{6,})")
-        numbers = [int(match[1]) for name in taken if (match := pattern.fullmatch(name))]
-        name = f"{live.index}-{max(numbers, default=0) + 1:06}"
+        taken = self._taken(live.index)
         settings = {**_carried(taken[live.name]["settings"]), **_WHILE_LOADING}
+        name = _following(live.index, taken)
         self._create(document, name, next_alias(live.index), settings)
         made = self.next(live.index)
         if made is None:
@@ -188,6 +193,18 @@ class Indices:
                 "the reindex again."
             )
         return made
+
+    def _taken(self, index: str) -> dict[str, Any]:
+        """All generations of an index, whatever they are for."""
+        with speaking(f"looking up the generations of {index}"):
+            found = self._client.indices.get(
+                index=f"{index}-*",
+                features=["aliases", "settings"],
+                flat_settings=True,
+                expand_wildcards="all",
+            )
+        pattern = re.compile(re.escape(index) + _NUMBER)
+        return {name: state for name, state in found.items() if pattern.fullmatch(name)}
 
     def extend(self, generation: Generation, document: Document) -> None:
         """Adds to a generation what it lacks of a document that fits into it."""
@@ -341,6 +358,12 @@ def _live(document: Document, found: Mapping[str, Any]) -> Generation | IndexRef
 
 def _generation(index: str, name: str, state: Mapping[str, Any]) -> Generation:
     return Generation(index, name, state["settings"]["index.uuid"], state["mappings"])
+
+
+def _following(index: str, taken: Iterable[str]) -> str:
+    """The name of the generation after all of these."""
+    numbers = [int(name.removeprefix(f"{index}-")) for name in taken]
+    return f"{index}-{max(numbers, default=0) + 1:06}"
 
 
 def _by_length(names: Sequence[str]) -> list[list[str]]:

@@ -96,7 +96,7 @@ class Index:
         found = self.call("GET", f"/{prefix}*?expand_wildcards=all")
         ours = {f"{index}{role}" for index in indices for role in ("", ".NEXT", ".OLD")}
         return [
-            name
+            f"{name} (aliases {sorted(state['aliases'])}, {state['mappings'].get('dynamic')!r})"
             for name, state in found.items()
             if not ours & state["aliases"].keys()
             or state["mappings"].get("dynamic") not in (False, "false")

@@ -425,6 +425,18 @@ def test_old_generations_are_removed_once_they_were_kept_for_long_enough(loaded:
     assert loaded.is_in_step()
 
 
+def test_a_live_generation_that_was_deleted_is_made_anew_beside_the_old_one(
+    loaded: Orders,
+) -> None:
+    run(loaded)
+    loaded.es.indices.delete(index=live_name(loaded))
+    loaded.sync()
+    assert live(loaded) == "-000002"
+    assert loaded.is_in_step()
+    assert roll_back(loaded).generation.endswith("-000001")
+    assert loaded.is_in_step()
+
+
 # Searches
 
 
