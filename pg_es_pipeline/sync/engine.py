@@ -72,6 +72,7 @@ class Engine:
         self._connection: postgres.Connection | None = None
         self._flow = Flow.of(batching)
         self._unrefreshed: set[Generation] = set()
+        self._versions: dict[Generation, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -201,7 +202,7 @@ class Engine:
             checkpoint.fingerprint = document.fingerprint
             checkpoint.full_pass = checkpoint.watermark = checkpoint.window = None
         checkpoint.origin = present.origin or checkpoint.origin
-        version = max(checkpoint.version, self._checkpoints.highest_version(generation))
+        version = max(checkpoint.version, self._highest_version(generation))
         load = PartitionLoad(self._means(), document, generation, checkpoint, version, on_progress)
         try:
             report = load.run()
@@ -212,11 +213,18 @@ class Engine:
                     f"({postgres.first_line(error)})."
                 ) from None
             raise
+        self._versions[generation] = max(version, checkpoint.version)
         if checkpoint.unsure:
             self._remove_orphans(document, generation, partition)
             checkpoint.unsure = False
             self._checkpoints.write(generation, checkpoint)
         return report
+
+    def _highest_version(self, generation: Generation) -> int:
+        """That this engine has seen: what others write meanwhile is dated by the same clock."""
+        if generation not in self._versions:
+            self._versions[generation] = self._checkpoints.highest_version(generation)
+        return self._versions[generation]
 
     def _anew(self, source: Source, work: Callable[[Source], Done]) -> Done:
         """Begins the work anew, with the table as it is then, if its columns change meanwhile."""

@@ -54,6 +54,7 @@ class Generation:
     name: str
     uuid: str
     mappings: Mapping[str, Any] = field(compare=False, repr=False, default_factory=dict[str, Any])
+    aliases: frozenset[str] = field(compare=False, repr=False, default=frozenset())
 
     @property
     def write_alias(self) -> str:
@@ -208,19 +209,16 @@ class Indices:
 
     def extend(self, generation: Generation, document: Document) -> None:
         """Adds to a generation what it lacks of a document that fits into it."""
-        mappings = document.mappings()
-        with speaking(f"reading the mapping of {generation.name}"):
-            present = self._client.indices.get(
-                index=generation.name, features=["aliases", "mappings"]
-            )[generation.name]
-            if generation.write_alias not in present["aliases"]:
-                # Somebody has removed it; the index is ours all the same.
-                own = {"index": generation.name, "alias": generation.write_alias}
+        if generation.write_alias not in generation.aliases:
+            # Somebody has removed it; the index is ours all the same.
+            own = {"index": generation.name, "alias": generation.write_alias}
+            with speaking(f"adding an alias to {generation.name}"):
                 self._client.indices.update_aliases(actions=[{"add": {**own, "is_hidden": True}}])
+        mappings, properties = document.mappings(), generation.properties
         order = mappings["_meta"][META].get("order")
-        if present["mappings"].get("_meta", {}).get(META, {}).get("order") != order:
-            self._note(generation, order=order)
-        properties = present["mappings"].get("properties", {})
+        if generation.about.get("order") != order:
+            with speaking(f"noting the order of {generation.name}"):
+                self._note(generation, order=order)
         lacking = {
             name: wanted
             for name, wanted in mappings["properties"].items()
@@ -357,7 +355,13 @@ def _live(document: Document, found: Mapping[str, Any]) -> Generation | IndexRef
 
 
 def _generation(index: str, name: str, state: Mapping[str, Any]) -> Generation:
-    return Generation(index, name, state["settings"]["index.uuid"], state["mappings"])
+    return Generation(
+        index,
+        name,
+        state["settings"]["index.uuid"],
+        state["mappings"],
+        frozenset(state["aliases"]),
+    )
 
 
 def _following(index: str, taken: Iterable[str]) -> str:

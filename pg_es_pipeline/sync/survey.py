@@ -126,7 +126,7 @@ def _look(
         generation=generation,
         checkpoints=known,
         differences=differences,
-        declined=generation.about.get("declined") == wanted.layout,
+        declined=bool(differences) and generation.about.get("declined") == wanted.layout,
     )
 
 
