@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeVar
 
 import dagster as dg
 
@@ -22,6 +23,8 @@ from pg_es_pipeline.sync.dead_letters import summary
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.tables import Table
+
+Done = TypeVar("Done")
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
@@ -79,7 +82,7 @@ def load_partitions(
     """Loads partitions one after the other; `done` takes each one's metadata as it is finished."""
     show = shower(context, source)
     for partition in partitions:
-        report = _persist(
+        report = persist(
             context, partial(engine.sync, source, partition, full=full, on_progress=show)
         )
         context.log.info(
@@ -103,8 +106,8 @@ def load_partitions(
     engine.refresh()
 
 
-def _persist(context: Context, load: Callable[[], Report]) -> Report:
-    """Tries again what may pass; a load goes on from its checkpoint."""
+def persist(context: Context, load: Callable[[], Done]) -> Done:
+    """Tries again what may pass; a load goes on from its checkpoint, a reindex too."""
     for wait in RETRY_SECONDS:
         try:
             return load()

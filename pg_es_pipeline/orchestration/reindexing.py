@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from pg_es_pipeline.orchestration.loading import failing_clearly, shower
+from pg_es_pipeline.orchestration.loading import failing_clearly, persist, shower
 from pg_es_pipeline.orchestration.metadata import result
 from pg_es_pipeline.orchestration.names import POOL, identifier, index_key
 from pg_es_pipeline.orchestration.partitions import add_new
@@ -42,7 +42,8 @@ def _reindex_job(table: Table) -> dg.JobDefinition:
     ) -> None:
         with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
             source = running.source(table)
-            done = running.reindex(source, on_progress=shower(context, source))
+            show = shower(context, source)
+            done = persist(context, lambda: running.reindex(source, on_progress=show))
         add_new(context.instance, table, [report.partition for report in done.reports])
         # Only now do people search what was loaded.
         for report in done.reports:

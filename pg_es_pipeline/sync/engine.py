@@ -175,9 +175,8 @@ class Engine:
         ):
             self._checkpoints.prepare()
             generation = self._indices.ensure(Document(source))
-            document = Document(fitting(source, generation))
-            self._indices.extend(generation, document)
-            report = self._load(generation, document, partition, full, on_progress)
+            self._indices.extend(generation, Document(fitting(source, generation)))
+            report = self._load(generation, source, partition, full, on_progress)
             report.differences = generation.differences(Document(source))
             self._unrefreshed.add(generation)
         return report
@@ -185,12 +184,13 @@ class Engine:
     def _load(
         self,
         generation: Generation,
-        document: Document,
+        source: Source,
         partition: str,
         full: bool,
         on_progress: OnProgress,
     ) -> Report:
         """Brings a partition of a generation up to date. Raises TableChanged."""
+        document = Document(fitting(source, generation))
         checkpoint = self._checkpoints.read(generation, [partition]).get(partition)
         if checkpoint is None:
             checkpoint = Checkpoint(partition, document.fingerprint)
@@ -207,9 +207,9 @@ class Engine:
         try:
             report = load.run()
         except (psycopg.ProgrammingError, RowsRefused) as error:
-            if self._has_changed(document.source):
+            if self._has_changed(source):
                 raise TableChanged(
-                    f"{document.source.table.table}: its columns have changed while it was read "
+                    f"{source.table.table}: its columns have changed while it was read "
                     f"({postgres.first_line(error)})."
                 ) from None
             raise
@@ -272,8 +272,7 @@ class Engine:
     @contextmanager
     def _reindexing(self, source: Source, on_progress: OnProgress) -> Iterator[Reindex]:
         def load(generation: Generation, partition: str) -> Report:
-            document = Document(fitting(source, generation))
-            return self._load(generation, document, partition, False, on_progress)
+            return self._load(generation, source, partition, False, on_progress)
 
         def compare(generation: Generation) -> Reconciliation:
             document = Document(fitting(source, generation))

@@ -438,6 +438,23 @@ def test_a_reindex_that_failed_is_requested_again_an_hour_later(
     assert requested(outdated, instance) == [job]
 
 
+def test_a_reindex_goes_on_after_a_failure_that_may_pass(
+    outdated: Orders, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "RETRY_SECONDS", (0,))
+    failures: list[Exception] = [ServerAway("gone for a moment")]
+    reindex = Engine.reindex
+
+    def failing_once(self: Engine, source: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return reindex(self, source, **options)
+
+    monkeypatch.setattr(Engine, "reindex", failing_once)
+    assert execute(outdated, instance, reindex_job_name(outdated.table)).success
+    assert requested(outdated, instance) == []
+
+
 def test_a_tick_removes_generations_that_were_kept_for_long_enough(
     outdated: Orders, instance: dg.DagsterInstance
 ) -> None:

@@ -173,6 +173,15 @@ def test_values_that_the_live_generation_refuses_are_dead_letters_until_the_swit
     assert {one["size"] for one in orders.documents().values()} == {"seven"}
 
 
+def test_rows_that_the_live_generation_refuses_are_no_change_of_columns(loaded: Orders) -> None:
+    loaded.pg.execute("ALTER TABLE orders ADD size int DEFAULT 7")
+    loaded.sync()
+    loaded.pg.execute("ALTER TABLE orders ALTER size TYPE text USING 'seven'")
+    change(loaded, key=["id", "note"], max_dead_letters=0)
+    with pytest.raises(RowsRefused, match="refused for good"):
+        loaded.sync(full=True)
+
+
 # A reindex
 
 
