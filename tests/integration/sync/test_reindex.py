@@ -329,6 +329,23 @@ def test_a_load_waits_for_the_switch_and_writes_to_the_new_generation(
     assert "11" not in documents_of(loaded, "-000001")
 
 
+@pytest.mark.parametrize("back", [False, True], ids=["reindex", "rollback"])
+def test_what_the_live_generation_was_given_last_is_in_the_other_at_the_switch(
+    loaded: Orders, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    run(loaded)
+    try_lock = reindex._try_lock
+
+    def load_first(*arguments: Any) -> bool:
+        loaded.insert(range(11, 12), age="0 s")
+        loaded.sync()
+        return try_lock(*arguments)
+
+    monkeypatch.setattr(reindex, "_try_lock", load_first)
+    roll_back(loaded) if back else run(loaded)
+    assert "11" in loaded.documents()
+
+
 def test_columns_that_change_in_mid_load_begin_it_anew(loaded: Orders) -> None:
     loaded.pg.execute("ALTER TABLE orders ADD a int DEFAULT 1, ADD b int DEFAULT 2")
     loaded.sync()
