@@ -15,7 +15,7 @@ from dev.demo.services import Services
 
 SILENCE_SECONDS = 90
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 1.0
 _LINE_SECONDS = 3.0
 # The first of them says most: the failure of a step comes before that of its run.
 _FAILURES = ("ExecutionStepFailureEvent", "RunFailureEvent")
