@@ -57,7 +57,7 @@ def _version(client: Elasticsearch) -> Iterator[Finding]:
 def _privileges(client: Elasticsearch, tables: Sequence[Table]) -> Iterator[Finding]:
     names = [f"{_OURS}*"]
     for table in tables:
-        names += [table.index, f"{table.index}-0*"]
+        names += [table.index, f"{table.index}-0*", f"{table.index}.*"]
     wanted = {"names": names, "privileges": _PRIVILEGES}
     try:
         answer = client.security.has_privileges(cluster=["monitor"], index=[wanted])
