@@ -18,7 +18,7 @@ CHANGES, SEARCHES = 200, 20
 WRONG = "reindex · searches that failed or saw a wrong number"
 
 LEAST = 5.0
-"""Seconds that searches go on before and after."""
+"""Seconds that searches go on before and after, at full scale."""
 
 
 def measure(servers: Servers, plan: Plan, table: str) -> list[Record]:
@@ -28,7 +28,8 @@ def measure(servers: Servers, plan: Plan, table: str) -> list[Record]:
     run("engine:load", servers, table=table)
     rounds = []
     for number in range(min(plan.rounds, 3)):
-        found = run("generations:reindex", servers, table=table)
+        aside = max(0.5, LEAST * min(1, plan.scale))
+        found = run("generations:reindex", servers, table=table, aside=aside)
         rounds.append(found)
         plan.say(
             f"round {number + 1}: reindexed in {found['seconds']:.1f} s beside {found['searches']} "
@@ -47,8 +48,9 @@ def measure(servers: Servers, plan: Plan, table: str) -> list[Record]:
     ]
 
 
-def reindex(servers: Servers, table: str) -> dict[str, Any]:
-    """One reindex beside changes, loads of them, and searches."""
+def reindex(servers: Servers, table: str, aside: float) -> dict[str, Any]:
+    """One reindex beside changes, loads of them, and searches, which begin so many seconds before
+    and end as many after."""
     over = threading.Event()
     writer, searcher = _Writer(servers, table, over), _Searcher(servers, table, over)
     loader = _Loader(servers, table, over)
@@ -56,12 +58,12 @@ def reindex(servers: Servers, table: str) -> dict[str, Any]:
         source = engine.source(described(table))
         for thread in (writer, searcher, loader):
             thread.start()
-        over.wait(LEAST)
+        over.wait(aside)
         began = time.monotonic()
         try:
             done = engine.reindex(source)
             seconds = time.monotonic() - began
-            over.wait(LEAST)
+            over.wait(aside)
         finally:
             over.set()
             for thread in (writer, searcher, loader):
