@@ -21,7 +21,7 @@ from pg_es_pipeline.sync.extract import (
     full_order,
     rows_in_blocks,
 )
-from pg_es_pipeline.sync.throttle import BLOCK_ROWS, MAX_REQUEST_BYTES, BatchSize
+from pg_es_pipeline.sync.throttle import BLOCK_ROWS, MAX_REQUEST_BYTES, Flow
 from pg_es_pipeline.tables import Table
 from tests.connections import postgres_settings
 from tests.integration.orders import Orders
@@ -179,7 +179,7 @@ def numbers(reading: Reading) -> Reading:
 
 @pytest.mark.parametrize("documents", [1, 3, 10, 50, 105, 999, 1000, 5000])
 def test_a_batch_has_no_more_documents_than_it_may(numbers: Reading, documents: int) -> None:
-    rows = BatchSize(documents, documents).block
+    rows = Flow(documents, documents, 1).block
     sizes = [batch.rows for batch in numbers.batches(rows, documents=documents)]
     assert sum(sizes) == 1000
     assert max(sizes) <= documents
