@@ -141,6 +141,35 @@ class Checkpoints:
                         found.setdefault(generation, {})[checkpoint.partition] = checkpoint
         return found
 
+    def partitions(self, generation: Generation) -> list[str]:
+        """The partitions of the generation that have a checkpoint."""
+        found: list[str] = []
+        after = None
+        with speaking(f"reading the checkpoints of {generation.name}"):
+            while True:
+                hits = self._client.search(
+                    index=INDEX,
+                    ignore_unavailable=True,
+                    query={
+                        "bool": {
+                            "filter": [
+                                {"term": {"kind": "checkpoint"}},
+                                {"term": {"generation": generation.name}},
+                            ]
+                        }
+                    },
+                    size=1000,
+                    sort=["partition"],
+                    search_after=after,
+                    source=False,
+                )["hits"]["hits"]
+                prefix = f"{generation.uuid}:"
+                mine = (hit["_id"] for hit in hits if hit["_id"].startswith(prefix))
+                found += (one.removeprefix(prefix) for one in mine)
+                if len(hits) < 1000:
+                    return found
+                after = hits[-1]["sort"]
+
     def highest_version(self, generation: Generation) -> int:
         """The highest version that a checkpoint of the generation holds: rows move between
         partitions, and a clock set back must not make them older."""

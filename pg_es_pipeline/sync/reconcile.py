@@ -7,7 +7,7 @@ reading: whatever a load writes meanwhile, the newer reading wins.
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from pg_es_pipeline.errors import DeletesRefused
@@ -126,7 +126,9 @@ def comparing(
     means: Means, generation: Generation, document: Document, scope: Scope, level: Level
 ) -> Iterator[Comparison]:
     """A comparison over a connection of its own: it reads on while a repair looks rows up."""
-    with means.connect() as reading:
+    # Closed as it is: what else a connection does at its end would wait for the query that is still
+    # being read, if what is done with its rows fails.
+    with closing(means.connect()) as reading:
         yield Comparison(
             reading, means.connection, means.client, generation, document, scope, level
         )

@@ -17,6 +17,7 @@ from pg_es_pipeline.sync.partitions import current_keys
 from pg_es_pipeline.sync.postgres import Connection
 from pg_es_pipeline.sync.snapshot import Present, horizon
 from pg_es_pipeline.sync.staleness import Stale, stale_partitions
+from pg_es_pipeline.tables import RangePartitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,12 @@ def survey(
             generations[index] = generation
     for source in sources:
         with _noting(found, source), postgres.speaking(f"looking at {source.table.table}"):
-            partitions[source.table.index] = current_keys(connect(), source)
+            index = source.table.index
+            partitions[index] = current_keys(connect(), source)
+            if generation := generations.get(index):
+                partitions[index] = _with_emptied(
+                    source, partitions[index], checkpoints, generation
+                )
     stored = checkpoints.read_many(
         {
             generation: partitions[index]
@@ -85,6 +91,16 @@ def survey(
                     moments[source.table.cursor.lookback],
                 )
     return found
+
+
+def _with_emptied(
+    source: Source, current: list[str], checkpoints: Checkpoints, generation: Generation
+) -> list[str]:
+    """The partitions, with ranges beyond the table's ends of now: where both sides are compared,
+    documents of rows that were there have to be found."""
+    if source.cursor is not None or not isinstance(source.table.partitions, RangePartitions):
+        return current
+    return sorted({*current, *checkpoints.partitions(generation)}, key=int)
 
 
 @contextmanager

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from elasticsearch import Elasticsearch
 
-from pg_es_pipeline.errors import DeletesRefused, SourceError
+from pg_es_pipeline.errors import DeletesRefused, ServerAway, SourceError
 from pg_es_pipeline.sync import compare
 from pg_es_pipeline.sync.checkpoints import Checkpoints
 from pg_es_pipeline.sync.compare import Level
-from pg_es_pipeline.sync.reconcile import Reconciliation, deletes_allowed
+from pg_es_pipeline.sync.reconcile import Reconciliation, Repair, deletes_allowed
 from pg_es_pipeline.tables import Table
 from tests.integration.orders import Orders
 
@@ -142,6 +142,23 @@ def test_many_differences_are_made_sure_of_while_others_are_still_read(
     gone = [{"delete": {"_index": generation, "_id": str(number)}} for number in range(1, 801)]
     things.es.bulk(operations=gone)
     assert things.reconcile(repair=False).missing == 800
+
+
+def test_a_repair_that_fails_ends_the_comparison_that_is_still_being_read(
+    things: Things, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "KEYS_AT_ONCE", 40)
+    fill(things, "id bigint", "n")
+    [generation] = things.es.indices.get_alias(index=things.table.index)
+    gone = [{"delete": {"_index": generation, "_id": str(number)}} for number in range(1, 801)]
+    things.es.bulk(operations=gone)
+
+    def fail(*_: Any) -> None:
+        raise ServerAway("gone")
+
+    monkeypatch.setattr(Repair, "write", fail)
+    with pytest.raises(ServerAway, match="gone"):
+        things.reconcile()
 
 
 def test_whole_documents_are_compared_when_asked_for(things: Things) -> None:

@@ -207,3 +207,20 @@ def test_a_row_behind_the_first_reading_is_found_by_the_comparison_after_it(
     with plain.engine(min_batch_size=5, max_batch_size=5) as engine:
         engine.sync(engine.source(plain.table), "all", on_progress=add)
     assert documents(plain) == rows(plain)
+
+
+def test_documents_of_a_range_that_the_table_no_longer_reaches_are_removed(plain: Orders) -> None:
+    described = plain.table.model_dump(exclude_unset=True)
+    ranges = {"by": "range", "column": "id", "width": 100}
+    plain.table = plain.table.model_validate(
+        {**described, "partitions": ranges, "max_deletes": "100%"}
+    )
+    fill(plain, 1000)
+    for partition in plain.stale():
+        plain.sync(partition)
+    plain.es.indices.refresh(index="pg-es-checkpoints")
+    plain.pg.execute("DELETE FROM orders WHERE id < 350 OR id > 640")
+    plain.pg.execute("SELECT pg_stat_force_next_flush()")
+    for partition in plain.stale():
+        plain.sync(partition)
+    assert documents(plain) == rows(plain)
