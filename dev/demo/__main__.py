@@ -22,7 +22,7 @@ from dev.demo.interrupts import Terminal, ignore_interrupts, raise_interrupts
 from dev.demo.loading import follow
 from dev.demo.searches import SearchService
 from dev.demo.services import ROOT, Services
-from dev.stack import Stack, StackError
+from dev.stack import Stack, StackError, surroundings
 from pg_es_pipeline.errors import PipelineError
 from pg_es_pipeline.settings import PostgresSettings, read
 from pg_es_pipeline.tables import Table, read_tables
@@ -109,10 +109,14 @@ def _alone() -> Iterator[None]:
         yield
 
 
+# What the second compiler makes pays after minutes; until then it takes processors from the load.
+QUICK_NODE = {"ES_JAVA_OPTS": "-XX:TieredStopAtLevel=1"}
+
+
 @contextmanager
 def _servers(console: Console) -> Iterator[dict[str, str]]:
     """The variables that name the servers. What was started for it is stopped in the end."""
-    stack = Stack(FOLDER, console=console)
+    stack = Stack(FOLDER, {**QUICK_NODE, **surroundings()}, console=console)
     before = {server.state for server in stack.status()}
     try:
         yield stack.up()

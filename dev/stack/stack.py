@@ -63,7 +63,7 @@ class Stack:
         ports: Ports = "usual",
     ) -> None:
         self.folder = folder.resolve()
-        environment = _surroundings() if environment is None else environment
+        environment = surroundings() if environment is None else environment
         self._environment = environment
         console = console or Console(stderr=True)
         self._console = console
@@ -189,6 +189,7 @@ def _prefix(server: Postgres | Elasticsearch) -> str:
     return "PG" if isinstance(server, Postgres) else "ES"
 
 
-def _surroundings() -> dict[str, str]:
+def surroundings() -> dict[str, str]:
+    """The environment, with what `.env` says of what is not set there."""
     in_file = {name: value for name, value in dotenv_values(_ROOT / ".env").items() if value}
     return {**in_file, **os.environ}
