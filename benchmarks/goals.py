@@ -93,7 +93,7 @@ def goals(results: Results) -> Iterator[Goal]:
     for way in pressure.WAYS:
         follows, back = (
             results.find(f"slow Elasticsearch, {way} · until {what}").value
-            for what in ("requests are short again", "the speed is back")
+            for what in ("short again", "the speed is back")
         )
         yield Goal(
             f"slow Elasticsearch, {way}: a load follows, and is back, within 10 s",

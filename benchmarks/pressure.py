@@ -63,7 +63,7 @@ def measure(servers: Servers, plan: Plan, table: str) -> list[Record]:
                 [one["before"] for one in found],
             ),
             record(
-                f"slow Elasticsearch, {name} · until requests are short again",
+                f"slow Elasticsearch, {name} · until short again",
                 "s",
                 [one["follows"] for one in found],
             ),

@@ -216,7 +216,7 @@ def whole(
         record("reindex · searches", "searches", [100.0]),
     ]
     for way in WAYS:
-        for what in ("requests are short again", "the speed is back"):
+        for what in ("short again", "the speed is back"):
             records.append(record(f"slow Elasticsearch, {way} · until {what}", "s", [back]))
     best = {"documents": 2_500, "connections": 3}
     return results(*records, ceiling={table: {"best": best, "tried": []} for table in SHAPES})
