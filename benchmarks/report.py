@@ -7,7 +7,7 @@ from rich.table import Table as Grid
 
 from benchmarks.records import Record
 
-WIDTH = 170
+WIDTH = 200
 """Characters of a line where there is no terminal that says how many it has."""
 
 Row = tuple[Sequence[str], str | None]
