@@ -12,17 +12,15 @@ import os
 import random
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from elastic_transport import HttpHeaders
 from elasticsearch import Elasticsearch
-from rich.console import Console
-from rich.table import Table as Grid
 
-from dev.stack import Stack
+from benchmarks.report import draw
+from benchmarks.servers import started
 from pg_es_pipeline.sync import types
 
 FIELDS = 4
@@ -119,25 +117,14 @@ def main() -> None:
     given = [int(number) for number in sys.argv[1:]]
     documents, repetitions = (*given, *(DOCUMENTS, REPETITIONS)[len(given) :])
     random.seed(1)
-    with tempfile.TemporaryDirectory(prefix="pg-es-bench-") as folder:
-        Path(folder).chmod(0o755)
-        stack = Stack(Path(folder), {}, ports="free")
-        variables = stack.up()
-        try:
-            [pid] = [one.pid for one in stack.status() if one.name == "Elasticsearch"]
-            assert pid is not None
-            url = f"http://{variables['ES_HOST']}:{variables['ES_PORT']}"
-            with Elasticsearch(url, request_timeout=120) as client:
-                prices = _prices(Node(client, pid), documents, repetitions)
-        finally:
-            stack.down()
-    grid = Grid(title=f"µs of CPU a value: {documents:,} documents, {repetitions} repetitions")
-    for column in ("field", "median", "range"):
-        grid.add_column(column, justify="left" if column == "field" else "right")
-    for kind, found in prices.items():
-        median, low, high = statistics.median(found), min(found), max(found)
-        grid.add_row(kind, f"{median:.1f}", f"{low:.1f} to {high:.1f}")
-    Console().print(grid)
+    with started() as servers, servers.client() as client:
+        prices = _prices(Node(client, servers.elasticsearch_pid), documents, repetitions)
+    title = f"µs of CPU a value: {documents:,} documents, {repetitions} repetitions"
+    rows = (
+        ([kind, f"{statistics.median(found):.1f}", f"{min(found):.1f} to {max(found):.1f}"], None)
+        for kind, found in prices.items()
+    )
+    draw(title, ("field", "median >", "range >"), rows)
 
 
 def _prices(node: Node, documents: int, repetitions: int) -> dict[str, list[float]]:
