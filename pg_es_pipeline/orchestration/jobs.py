@@ -58,14 +58,19 @@ def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefi
 
                 for_each(context, running, wanted, one)
 
-    @dg.job(
-        name=name,
-        description=description,
-        executor_def=dg.in_process_executor,
-        tags={TABLES_TAG: ",".join(table.index for table in tables)} if len(tables) == 1 else {},
+    return op_job(
+        name, description, sync, tags={TABLES_TAG: tables[0].index} if len(tables) == 1 else {}
     )
+
+
+def op_job(
+    name: str, description: str, op: dg.OpDefinition, tags: Mapping[str, str] | None = None
+) -> dg.JobDefinition:
+    """A job of one op, in the process of the run."""
+
+    @dg.job(name=name, description=description, executor_def=dg.in_process_executor, tags=tags)
     def job() -> None:
-        sync()
+        op()
 
     return job
 

@@ -17,7 +17,7 @@ from pg_es_pipeline.orchestration.metadata import (
     result,
     throttled,
 )
-from pg_es_pipeline.orchestration.names import identifier, index_key
+from pg_es_pipeline.orchestration.names import index_key, reindex_job_name
 from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.dead_letters import summary
 from pg_es_pipeline.sync.engine import Engine
@@ -99,8 +99,8 @@ def load_partitions(
             context.log.warning(
                 f"{report.index}: the rows do not fit into the live generation any more "
                 f"({'; '.join(map(str, report.differences))}). It is loaded with the mappings that "
-                f"it has, until `pg-es reindex {report.index}` or the job reindex_"
-                f"{identifier(source.table)} has loaded a new one."
+                f"it has, until `pg-es reindex {report.index}` or the job "
+                f"{reindex_job_name(source.table)} has loaded a new one."
             )
         done(partition, result(report, source))
     engine.refresh()

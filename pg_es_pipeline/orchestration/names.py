@@ -30,6 +30,10 @@ def identifier(table: Table) -> str:
     return re.sub(r"\W", "_", table.index, flags=re.ASCII)
 
 
+def reindex_job_name(table: Table) -> str:
+    return f"reindex_{identifier(table)}"
+
+
 def require_distinct(tables: Sequence[Table]) -> Sequence[Table]:
     """Raises TablesError when two indices would have jobs of the same name."""
     seen: dict[str, str] = {}

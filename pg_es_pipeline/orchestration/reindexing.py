@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from pg_es_pipeline.orchestration.jobs import op_job
 from pg_es_pipeline.orchestration.loading import failing_clearly, persist, shower
 from pg_es_pipeline.orchestration.metadata import result
-from pg_es_pipeline.orchestration.names import POOL, identifier, index_key
+from pg_es_pipeline.orchestration.names import POOL, index_key, reindex_job_name
 from pg_es_pipeline.orchestration.partitions import add_new
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
@@ -15,10 +16,6 @@ from pg_es_pipeline.orchestration.resources import (
     engine,
 )
 from pg_es_pipeline.tables import Table
-
-
-def reindex_job_name(table: Table) -> str:
-    return f"reindex_{identifier(table)}"
 
 
 def reindex_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
@@ -61,8 +58,4 @@ def _reindex_job(table: Table) -> dg.JobDefinition:
             f"other loads were held for {done.held_seconds:.1f} s"
         )
 
-    @dg.job(name=name, description=description, executor_def=dg.in_process_executor)
-    def job() -> None:
-        reindex()
-
-    return job
+    return op_job(name, description, reindex)

@@ -10,9 +10,8 @@ from dagster import DagsterRunStatus, RunsFilter
 
 from pg_es_pipeline.errors import PipelineError
 from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_job_name
-from pg_es_pipeline.orchestration.names import TABLES_TAG, index_key
+from pg_es_pipeline.orchestration.names import TABLES_TAG, index_key, reindex_job_name
 from pg_es_pipeline.orchestration.partitions import add_new
-from pg_es_pipeline.orchestration.reindexing import reindex_job_name
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
     ElasticsearchResource,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
+from pg_es_pipeline.orchestration.jobs import op_job
 from pg_es_pipeline.orchestration.loading import failing_clearly, for_each
 from pg_es_pipeline.orchestration.names import POOL, index_key
 from pg_es_pipeline.orchestration.resources import (
@@ -48,7 +49,7 @@ def reconcile_job(tables: Sequence[Table]) -> dg.JobDefinition:
 
             for_each(context, running, wanted, one)
 
-    return _job(RECONCILE_ALL, description, reconcile)
+    return op_job(RECONCILE_ALL, description, reconcile)
 
 
 def reconcile_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
@@ -86,7 +87,7 @@ def retry_job(tables: Sequence[Table]) -> dg.JobDefinition:
 
             for_each(context, running, tables, one)
 
-    return _job(RETRY_DEAD_LETTERS, description, retry)
+    return op_job(RETRY_DEAD_LETTERS, description, retry)
 
 
 def _reconcile(
@@ -115,11 +116,3 @@ def _reconcile(
             },
         )
     )
-
-
-def _job(name: str, description: str, op: dg.OpDefinition) -> dg.JobDefinition:
-    @dg.job(name=name, description=description, executor_def=dg.in_process_executor)
-    def job() -> None:
-        op()
-
-    return job

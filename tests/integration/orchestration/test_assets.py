@@ -10,8 +10,8 @@ from pg_es_pipeline.errors import ServerAway
 from pg_es_pipeline.orchestration import loading, sensors
 from pg_es_pipeline.orchestration.assets import index_asset, table_spec
 from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job, table_jobs
-from pg_es_pipeline.orchestration.names import index_key, table_key
-from pg_es_pipeline.orchestration.reindexing import reindex_job_name, reindex_jobs
+from pg_es_pipeline.orchestration.names import index_key, reindex_job_name, table_key
+from pg_es_pipeline.orchestration.reindexing import reindex_jobs
 from pg_es_pipeline.orchestration.resources import RESOURCES
 from pg_es_pipeline.orchestration.sensors import RANGE_END, RANGE_START, sync_sensor
 from pg_es_pipeline.sync.engine import Engine
