@@ -94,6 +94,13 @@ def fill(things: Things, key: str, value: str, rows: int = 800) -> None:
     things.sync()
 
 
+def empty(things: Things, rows: int = 800) -> None:
+    """Deletes the documents, as somebody else might."""
+    [generation] = things.es.indices.get_alias(index=things.table.index)
+    gone = [{"delete": {"_index": generation, "_id": str(n)}} for n in range(1, rows + 1)]
+    things.es.bulk(operations=gone)
+
+
 @pytest.mark.parametrize(("key", "value"), KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("content", [False, True], ids=["keys", "content"])
 def test_what_others_have_done_to_the_index_is_found_and_repaired(
@@ -138,9 +145,7 @@ def test_many_differences_are_made_sure_of_while_others_are_still_read(
 ) -> None:
     monkeypatch.setattr(compare, "KEYS_AT_ONCE", 40)
     fill(things, "id bigint", "n")
-    [generation] = things.es.indices.get_alias(index=things.table.index)
-    gone = [{"delete": {"_index": generation, "_id": str(number)}} for number in range(1, 801)]
-    things.es.bulk(operations=gone)
+    empty(things)
     assert things.reconcile(repair=False).missing == 800
 
 
@@ -149,9 +154,7 @@ def test_a_repair_that_fails_ends_the_comparison_that_is_still_being_read(
 ) -> None:
     monkeypatch.setattr(compare, "KEYS_AT_ONCE", 40)
     fill(things, "id bigint", "n")
-    [generation] = things.es.indices.get_alias(index=things.table.index)
-    gone = [{"delete": {"_index": generation, "_id": str(number)}} for number in range(1, 801)]
-    things.es.bulk(operations=gone)
+    empty(things)
 
     def fail(*_: Any) -> None:
         raise ServerAway("gone")
