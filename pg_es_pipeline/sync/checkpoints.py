@@ -15,7 +15,7 @@ from typing import Any
 from elasticsearch import BadRequestError, ConflictError, Elasticsearch, NotFoundError
 
 from pg_es_pipeline.errors import CheckpointConflict, IndexRefused
-from pg_es_pipeline.sync.elastic import speaking
+from pg_es_pipeline.sync.elastic import all_hits, speaking
 from pg_es_pipeline.sync.indices import Generation
 
 INDEX = "pg-es-checkpoints"
@@ -143,32 +143,19 @@ class Checkpoints:
 
     def partitions(self, generation: Generation) -> list[str]:
         """The partitions of the generation that have a checkpoint."""
-        found: list[str] = []
-        after = None
+        return [hit["_source"]["partition"] for hit in self._of(generation, kind="checkpoint")]
+
+    def _of(self, generation: Generation, **terms: str) -> list[dict[str, Any]]:
+        """All that is stored of a generation, with these values of fields."""
+        terms["generation"] = generation.name
+        query = {"bool": {"filter": [{"term": {name: terms[name]}} for name in terms]}}
         with speaking(f"reading the checkpoints of {generation.name}"):
-            while True:
-                hits = self._client.search(
-                    index=INDEX,
-                    ignore_unavailable=True,
-                    query={
-                        "bool": {
-                            "filter": [
-                                {"term": {"kind": "checkpoint"}},
-                                {"term": {"generation": generation.name}},
-                            ]
-                        }
-                    },
-                    size=1000,
-                    sort=["partition"],
-                    search_after=after,
-                    source=False,
-                )["hits"]["hits"]
-                prefix = f"{generation.uuid}:"
-                mine = (hit["_id"] for hit in hits if hit["_id"].startswith(prefix))
-                found += (one.removeprefix(prefix) for one in mine)
-                if len(hits) < 1000:
-                    return found
-                after = hits[-1]["sort"]
+            # An index of the same name may have been there before, or have been made since.
+            return [
+                hit
+                for hit in all_hits(self._client, INDEX, query, ["partition", "updated_at"])
+                if hit["_id"].startswith(f"{generation.uuid}:")
+            ]
 
     def highest_version(self, generation: Generation) -> int:
         """The highest version that a checkpoint of the generation holds: rows move between
@@ -230,19 +217,8 @@ class Checkpoints:
         """Removes the checkpoints of a generation that is no more."""
         with speaking(f"removing the checkpoints of {generation.name}"):
             self._client.indices.refresh(index=INDEX, ignore_unavailable=True)
-            while True:
-                # By name and by UUID: an index of the same name may have been made since.
-                hits = self._client.search(
-                    index=INDEX,
-                    ignore_unavailable=True,
-                    query={"term": {"generation": generation.name}},
-                    size=1000,
-                    source=False,
-                )["hits"]["hits"]
-                mine = [hit["_id"] for hit in hits if hit["_id"].startswith(f"{generation.uuid}:")]
-                if not mine:
-                    return
-                operations = [{"delete": {"_id": one}} for one in mine]
+            operations = [{"delete": {"_id": hit["_id"]}} for hit in self._of(generation)]
+            if operations:
                 self._client.bulk(index=INDEX, operations=operations, refresh=True)
 
     def record_in_step(self, moments: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from pg_es_pipeline.errors import SourceError
 from pg_es_pipeline.sync.buckets import LONG, NOTHING, Part, Sum, between, groups, stretches
+from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.documents import (
     BUCKET,
     BUCKETS,
@@ -70,6 +71,11 @@ class Differences:
     @property
     def count(self) -> int:
         return len(self.missing) + len(self.extra) + len(self.changed)
+
+
+def usual_level(source: Source) -> Level:
+    """What is compared if nobody says: the content where documents carry a hash of it."""
+    return Level.CONTENT if source.content_hash else Level.KEYS
 
 
 class Comparison:

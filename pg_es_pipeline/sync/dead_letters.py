@@ -43,8 +43,6 @@ _MAPPINGS = {
     },
 }
 
-_PAGE = 1_000
-
 
 @dataclass(frozen=True, slots=True)
 class Letter:
@@ -143,20 +141,7 @@ class DeadLetters:
             yield Letter(**{name: stored[name] for name in Letter.__slots__})
 
     def _search(self, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        after = None
-        while True:
-            hits = self._client.search(
-                index=INDEX,
-                ignore_unavailable=True,
-                query=query,
-                size=_PAGE,
-                sort=["key", "uuid"],
-                search_after=after,
-            )["hits"]["hits"]
-            yield from hits
-            if len(hits) < _PAGE:
-                return
-            after = hits[-1]["sort"]
+        return elastic.all_hits(self._client, INDEX, query, ["key", "uuid"])
 
     def _loaded(self, letters: Mapping[str, Letter]) -> Iterator[tuple[str, int]]:
         """Those whose document is newer than the refused one, with its version.
@@ -165,9 +150,9 @@ class DeadLetters:
         no letter, has written.
         """
         keys = list(letters)
-        for start in range(0, len(keys), _PAGE):
+        for start in range(0, len(keys), elastic.PAGE):
             found = self._client.mget(
-                index=self._generation.name, ids=keys[start : start + _PAGE], source=False
+                index=self._generation.name, ids=keys[start : start + elastic.PAGE], source=False
             )
             for document in found["docs"]:
                 key, version = document["_id"], document.get("_version", -1)

@@ -1,7 +1,8 @@
 """Connections to Elasticsearch, and its errors in our words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from elastic_transport.client_utils import DEFAULT, basic_auth_to_header
 from elasticsearch import ApiError, AuthenticationException, AuthorizationException, Elasticsearch
@@ -38,6 +39,33 @@ def authorization(settings: ElasticsearchSettings) -> dict[str, str]:
         credentials = (settings.user, settings.password.get_secret_value())
         return {"authorization": basic_auth_to_header(credentials)}
     return {}
+
+
+PAGE = 1_000
+"""Hits of one request."""
+
+
+def all_hits(
+    client: Elasticsearch, index: str, query: Mapping[str, Any], sort: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Every hit of a search, page after page; none where there is no such index.
+
+    No two documents may have the same values of the fields in `sort`.
+    """
+    after = None
+    while True:
+        hits = client.search(
+            index=index,
+            ignore_unavailable=True,
+            query=query,
+            size=PAGE,
+            sort=list(sort),
+            search_after=after,
+        )["hits"]["hits"]
+        yield from hits
+        if len(hits) < PAGE:
+            return
+        after = hits[-1]["sort"]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pg_es_pipeline.settings import BatchingSettings, ElasticsearchSettings, Pos
 from pg_es_pipeline.sync import elastic, postgres
 from pg_es_pipeline.sync.catalog import Source, introspect
 from pg_es_pipeline.sync.checkpoints import INDEX, Checkpoint, Checkpoints
-from pg_es_pipeline.sync.compare import Level
+from pg_es_pipeline.sync.compare import Level, usual_level
 from pg_es_pipeline.sync.documents import Document
 from pg_es_pipeline.sync.fitting import fitting
 from pg_es_pipeline.sync.indices import Generation, Indices
@@ -276,9 +276,8 @@ class Engine:
 
         def compare(generation: Generation) -> Reconciliation:
             document = Document(fitting(source, generation))
-            level = Level.CONTENT if document.source.content_hash else Level.KEYS
+            means, scope, level = self._means(), whole_table(document), usual_level(source)
             share = source.table.max_deletes
-            means, scope = self._means(), whole_table(document)
             return reconcile(means, generation, document, scope, level, max_deletes=share)
 
         what = f"reindexing {source.table.index}"
@@ -307,7 +306,7 @@ class Engine:
         by_index = {table.index: table for table in tables}
         gone = [
             one
-            for one in self._indices.retired()
+            for one in self._indices.old()
             if one.index in by_index and expired(one, by_index[one.index])
         ]
         for generation in gone:
@@ -344,13 +343,12 @@ class Engine:
                 scope = whole_table(document)
             else:
                 scope = one_partition(document, partition)
-            usual = Level.CONTENT if source.content_hash else Level.KEYS
             result = reconcile(
                 self._means(),
                 generation,
                 document,
                 scope,
-                level or usual,
+                level or usual_level(source),
                 sample=sample,
                 repair=repair,
                 max_deletes=source.table.max_deletes if max_deletes is None else max_deletes,

@@ -80,6 +80,10 @@ class Order:
     def expressions(self) -> list[sql.Composable]:
         return [_comparable(column) for column in self.columns]
 
+    def position(self) -> list[sql.Composable]:
+        """A row's place in it, as texts."""
+        return [sql.SQL("{}::text").format(field(column)) for column in self.columns]
+
     def after(self, position: Sequence[str]) -> sql.Composed:
         """The rows behind a position; one with fewer values than columns is itself included."""
         return self._compared(">" if len(position) == len(self.columns) else ">=", position)
@@ -272,10 +276,7 @@ def _counts(
             sql.SQL(f"({how_many})::int8").format(deleted) if deleted else none,
             sql.SQL(f"coalesce({total}, 0)::int8").format(lost) if lost else none,
             sql.SQL(every).format(sql.SQL("({}) IS TRUE").format(settled)),
-            *(
-                sql.SQL(last).format(sql.SQL("{}::text").format(field(column)))
-                for column in order.columns
-            ),
+            *(sql.SQL(last).format(value) for value in order.position()),
         ]
     )
 
@@ -301,17 +302,11 @@ def next_row(
     settled: sql.Composable,
 ) -> sql.Composed:
     """The first row without its document: `_id`, the order columns as text, and `settled`."""
-    position = [sql.SQL("{}::text").format(field(column)) for column in order.columns]
-    return sql.SQL(
-        "SELECT {identifier}, {position}, {settled} FROM {relation} WHERE {where} "
-        "ORDER BY {order} LIMIT 1"
-    ).format(
+    return sql.SQL("SELECT {identifier}, {position}, {settled} FROM {chunk}").format(
         identifier=identifier(document.source),
-        position=sql.SQL(", ").join(position),
+        position=sql.SQL(", ").join(order.position()),
         settled=settled,
-        relation=relation(document.source),
-        where=sql.SQL(" AND ").join(sql.SQL("({})").format(part) for part in where),
-        order=sql.SQL(", ").join(order.expressions()),
+        chunk=_chunk(document, order, where, 1),
     )
 
 

@@ -305,7 +305,7 @@ def _value(value: Any) -> str:
 
 def _nested(value: Any) -> str:
     match value:
-        case None | bool():
+        case bool():
             return _plain(value)
         case str():
             return _text(value)

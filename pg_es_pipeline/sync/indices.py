@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from elasticsearch import BadRequestError, Elasticsearch, NotFoundError
+from elasticsearch import BadRequestError, Elasticsearch
 
 from pg_es_pipeline.errors import IndexRefused
 from pg_es_pipeline.sync.documents import META, Document
@@ -71,6 +71,10 @@ class Generation:
     @property
     def properties(self) -> Mapping[str, Any]:
         return dict(self.mappings.get("properties", {}))
+
+    def declines(self, document: Document) -> bool:
+        """Whether a generation made for these documents was tried, and rolled back to this one."""
+        return self.about.get("declined") == document.layout
 
     def differences(self, document: Document) -> tuple[Difference, ...]:
         """Why the table's rows, as they are now, need a generation made anew; empty: they fit."""
@@ -132,30 +136,12 @@ class Indices:
 
     def next(self, index: str) -> Generation | None:
         """The generation that is being loaded beside the live one."""
-        return next(iter(self._under(next_alias(index), index)), None)
+        return next(iter(self._under(next_alias(index))), None)
 
-    def old(self, index: str) -> list[Generation]:
-        """Those that were live before, the last one first."""
-        found = self._under(old_alias(index), index)
+    def old(self, index: str = "*") -> list[Generation]:
+        """Those that were live before, of that index or of all, the last one first."""
+        found = self._under(old_alias(index))
         return sorted(found, key=lambda one: str(one.about.get("retired_at")), reverse=True)
-
-    def retired(self) -> list[Generation]:
-        """All that were live before, of whatever index."""
-        with speaking("looking up old generations"):
-            answer = self._client.indices.get(
-                index=old_alias("*"),
-                ignore_unavailable=True,
-                allow_no_indices=True,
-                flat_settings=True,
-                expand_wildcards="all",
-            )
-        suffix = old_alias("")
-        return [
-            _generation(alias.removesuffix(suffix), name, state)
-            for name, state in answer.items()
-            for alias in state["aliases"]
-            if alias.endswith(suffix) and META in state["mappings"].get("_meta", {})
-        ]
 
     def ensure(self, document: Document) -> Generation:
         """The live generation, made if missing."""
@@ -310,13 +296,23 @@ class Indices:
                 if "resource_already_exists_exception" not in str(error):
                     raise
 
-    def _under(self, alias: str, index: str) -> list[Generation]:
-        with speaking(f"looking up the generations of {index}"):
-            try:
-                answer = self._client.indices.get(index=alias, flat_settings=True)
-            except NotFoundError:
-                return []
-        return [_generation(index, name, state) for name, state in answer.items()]
+    def _under(self, alias: str) -> list[Generation]:
+        """The generations with such an alias, which ends in their role."""
+        with speaking(f"looking up {alias}"):
+            answer = self._client.indices.get(
+                index=alias,
+                ignore_unavailable=True,
+                allow_no_indices=True,
+                flat_settings=True,
+                expand_wildcards="all",
+            )
+        role = alias[alias.rindex(".") :]
+        return [
+            _generation(name.removesuffix(role), generation, state)
+            for generation, state in answer.items()
+            for name in state["aliases"]
+            if name.endswith(role) and META in state["mappings"].get("_meta", {})
+        ]
 
     def _note(self, generation: Generation, **fields: Any) -> None:
         """Notes something of a generation in its mapping."""

@@ -179,27 +179,18 @@ class Reindex:
                     "loaded, and kept: start the reindex again when they are over."
                 )
         started = time.monotonic()
-        try:
+        with _released(self._connection, "pg_advisory_unlock", [_LOADS, index]):
             yield
-        finally:
-            result.held_seconds = time.monotonic() - started
-            if not self._connection.closed:
-                self._connection.execute(
-                    "SELECT pg_advisory_unlock(%s, hashtext(%s))", [_LOADS, index]
-                )
+        result.held_seconds = time.monotonic() - started
 
 
 @contextmanager
 def alive(connection: Connection, index: str) -> Iterator[None]:
     """While the alias stays where it is: what a load of the live generation is done in."""
-    connection.execute("SELECT pg_advisory_lock_shared(%s, hashtext(%s))", [_LOADS, index])
-    try:
+    lock = [_LOADS, index]
+    connection.execute("SELECT pg_advisory_lock_shared(%s, hashtext(%s))", lock)
+    with _released(connection, "pg_advisory_unlock_shared", lock):
         yield
-    finally:
-        if not connection.closed:
-            connection.execute(
-                "SELECT pg_advisory_unlock_shared(%s, hashtext(%s))", [_LOADS, index]
-            )
 
 
 @contextmanager
@@ -211,11 +202,18 @@ def reindexing(connection: Connection, index: str) -> Iterator[None]:
         raise ReindexUnderWay(
             f"{index}: another reindex or rollback of it is under way. Wait until it is over."
         )
+    with _released(connection, "pg_advisory_unlock", lock):
+        yield
+
+
+@contextmanager
+def _released(connection: Connection, unlock: str, lock: Sequence[object]) -> Iterator[None]:
+    """Gives a lock back in the end; one of a connection that broke is gone with it."""
     try:
         yield
     finally:
         if not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", lock)
+            connection.execute(f"SELECT {unlock}(%s, hashtext(%s))", lock)
 
 
 def remove(indices: Indices, checkpoints: Checkpoints, generation: Generation) -> None:

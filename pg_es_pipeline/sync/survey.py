@@ -142,7 +142,7 @@ def _look(
         generation=generation,
         checkpoints=known,
         differences=differences,
-        declined=bool(differences) and generation.about.get("declined") == wanted.layout,
+        declined=bool(differences) and generation.declines(wanted),
     )
 
 

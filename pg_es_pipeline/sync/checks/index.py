@@ -38,7 +38,7 @@ def _layout(document: Document, generation: Generation) -> Iterator[Finding]:
     if not found:
         return
     problem = "; ".join(map(str, found))
-    if table.reindex == "auto" and generation.about.get("declined") != document.layout:
+    if table.reindex == "auto" and not generation.declines(document):
         yield Finding(
             "note",
             table.table,
