@@ -5,8 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# The pip that Python 3.11 brings takes three times as long.
-PIP_VERSION := 26.3
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# Installs in seconds what takes pip most of a minute.
+UV_VERSION := 0.13.9
+# The pins name every package: there is nothing to resolve.
+PROJECT := --no-deps -r requirements-dev.txt --editable .
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint format test torture demo bench bench-compare bench-reconcile bench-transform \
@@ -25,12 +28,12 @@ $(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml
 	    "Name another: make PYTHON=python3.12 …"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo >&2 "$(PYTHON) cannot make" \
 	    "virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
-	@echo "Installing into $(VENV) (about a minute)"
+	@echo "Installing into $(VENV)"
 	@rm -f $@
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install pip==$(PIP_VERSION)
-	@$(PIP) install --no-compile -r requirements-dev.txt
-	@$(PIP) install --no-deps --editable .
+	@$(PIP) install uv==$(UV_VERSION)
+# uv knows nothing of pip's configuration, such as an index of one's own.
+	@$(UV) $(PROJECT) || $(PIP) install --no-compile $(PROJECT)
 	@touch $@
 
 lint: setup ## Check format, style and types
