@@ -21,6 +21,8 @@ from psycopg.conninfo import make_conninfo
 
 from dev.stack import Stack
 
+pytest_plugins = ["tests.browser"]
+
 _SEED = pytest.StashKey[int]()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dev import apt
 from dev.stack import processes
 from dev.stack.errors import StackError
 
@@ -100,21 +101,7 @@ class Toolchain:
     def _install(self, apt_get: str, packages: list[str], reason: str) -> None:
         text = f"Java · {reason}: installing {' '.join(packages)} (takes a minute)"
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-        environment = {**self._environment, "DEBIAN_FRONTEND": "noninteractive"}
-        update = [apt_get, "update"]
-        install = [apt_get, "install", "--yes", "--no-install-recommends", *packages]
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("wb") as output:
-            # A failed update is no reason to stop: the package lists of an earlier one may do.
-            for command in (update, install):
-                done = subprocess.run(
-                    command,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                )
-        if done.returncode != 0:
+        if not apt.install(apt_get, packages, environment=self._environment, log=self._log):
             raise _unusable(
                 f"{reason}, and `apt-get install {' '.join(packages)}` failed",
                 f"Install a JDK of version {JAVA_VERSION} or newer and Maven yourself, "
