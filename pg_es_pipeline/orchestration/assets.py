@@ -2,8 +2,7 @@
 
 import dagster as dg
 
-from pg_es_pipeline.orchestration.loading import failing_clearly, load_partitions
-from pg_es_pipeline.orchestration.metadata import Metadata
+from pg_es_pipeline.orchestration.loading import RECORDED, failing_clearly, load_partitions
 from pg_es_pipeline.orchestration.names import POOL, index_key, table_key
 from pg_es_pipeline.orchestration.partitions import partitions_definition
 from pg_es_pipeline.orchestration.resources import (
@@ -53,26 +52,9 @@ def index_asset(table: Table) -> dg.AssetsDefinition:
         elasticsearch: ElasticsearchResource,
         batching: BatchingResource,
     ) -> dg.MaterializeResult[None]:
-        finished: dict[str, Metadata] = {}
-
-        def done(partition: str, metadata: Metadata) -> None:
-            finished[partition] = metadata
-            context.add_asset_metadata(metadata, partition_key=partition)
-
-        try:
-            with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
-                source = running.source(table)
-                partitions = context.partition_keys
-                load_partitions(context, running, source, partitions, full=config.full, done=done)
-        except BaseException:
-            # Dagster would take the finished partitions for failed too.
-            for partition, metadata in finished.items():
-                context.log_event(
-                    dg.AssetMaterialization(
-                        index_key(table), partition=partition, metadata=metadata
-                    )
-                )
-            raise
-        return dg.MaterializeResult()
+        with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
+            source = running.source(table)
+            load_partitions(context, running, source, context.partition_keys, full=config.full)
+        return dg.MaterializeResult(metadata=RECORDED)
 
     return load

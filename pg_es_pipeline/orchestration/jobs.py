@@ -14,7 +14,6 @@ from pydantic import Field
 
 from pg_es_pipeline.errors import SourceError
 from pg_es_pipeline.orchestration.loading import failing_clearly, for_each, load_partitions
-from pg_es_pipeline.orchestration.metadata import Metadata
 from pg_es_pipeline.orchestration.names import POOL, TABLES_TAG, identifier, index_key
 from pg_es_pipeline.orchestration.partitions import add_new
 from pg_es_pipeline.orchestration.resources import (
@@ -120,16 +119,9 @@ def _load(
     partitions: Sequence[str] | None,
 ) -> None:
     """Loads these partitions, or those that are stale."""
-    table = source.table
-
-    def done(partition: str, metadata: Metadata) -> None:
-        context.log_event(
-            dg.AssetMaterialization(index_key(table), partition=partition, metadata=metadata)
-        )
-
     keys = partitions or _stale(running, source)
-    add_new(context.instance, table, keys)
-    load_partitions(context, running, source, keys, full=False, done=done)
+    add_new(context.instance, source.table, keys)
+    load_partitions(context, running, source, keys, full=False)
 
 
 def _stale(running: Engine, source: Source) -> list[str]:

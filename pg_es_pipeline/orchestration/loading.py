@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from pg_es_pipeline.errors import PipelineError
 from pg_es_pipeline.orchestration.metadata import (
-    Metadata,
     progress,
     progress_line,
     result,
@@ -34,8 +34,16 @@ PROGRESS_SECONDS = 5.0
 RETRY_SECONDS = (10, 30, 90)
 """Waits before a load is tried again after a failure that may pass by itself; others are final.
 
-Dagster's own retries will not do: it would try again after a termination too, and record the
-finished partitions of a range a second time.
+Dagster's own retries will not do: it would try again after a termination too, and begin with the
+first partition of a range again.
+"""
+
+RECORDED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+"""On an asset's result: its partitions are recorded already.
+
+Dagster records a range at the end of its step, all of it or nothing: a run that is killed would
+leave no trace of what it has finished. An output that is not required would do as well, but skip
+the assets and checks behind it.
 """
 
 
@@ -77,9 +85,8 @@ def load_partitions(
     partitions: Sequence[str],
     *,
     full: bool,
-    done: Callable[[str, Metadata], None],
 ) -> None:
-    """Loads partitions one after the other; `done` takes each one's metadata as it is finished."""
+    """Loads partitions one after the other, and records each of them as soon as it is finished."""
     show = shower(context, source)
     for partition in partitions:
         report = persist(
@@ -102,8 +109,19 @@ def load_partitions(
                 f"it has, until `pg-es reindex {report.index}` or the job "
                 f"{reindex_job_name(source.table)} has loaded a new one."
             )
-        done(partition, result(report, source))
+        record(context, source, report)
     engine.refresh()
+
+
+def record(context: Context, source: Source, report: Report, **more: Any) -> None:
+    """Shows a partition as materialized, whatever becomes of the rest of the run."""
+    context.log_event(
+        dg.AssetMaterialization(
+            index_key(source.table),
+            partition=report.partition,
+            metadata={**result(report, source), **more},
+        )
+    )
 
 
 def persist(context: Context, load: Callable[[], Done]) -> Done:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import dagster as dg
 
 from pg_es_pipeline.orchestration.jobs import op_job
-from pg_es_pipeline.orchestration.loading import failing_clearly, persist, shower
-from pg_es_pipeline.orchestration.metadata import result
-from pg_es_pipeline.orchestration.names import POOL, index_key, reindex_job_name
+from pg_es_pipeline.orchestration.loading import failing_clearly, persist, record, shower
+from pg_es_pipeline.orchestration.names import POOL, reindex_job_name
 from pg_es_pipeline.orchestration.partitions import add_new
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
@@ -44,13 +43,7 @@ def _reindex_job(table: Table) -> dg.JobDefinition:
         add_new(context.instance, table, [report.partition for report in done.reports])
         # Only now do people search what was loaded.
         for report in done.reports:
-            context.log_event(
-                dg.AssetMaterialization(
-                    index_key(table),
-                    partition=report.partition,
-                    metadata={**result(report, source), "generation": done.generation},
-                )
-            )
+            record(context, source, report, generation=done.generation)
         compared = done.compared
         context.log.info(
             f"{done.index}: {done.generation} is live now, {done.before} was. {done.rows:,} rows "

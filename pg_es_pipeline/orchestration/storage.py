@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import get_conn_string
+
+from pg_es_pipeline.orchestration.sqlite import SqliteStorage
 
 _VARIABLES = {
     "hostname": "DAGSTER_PG_HOST",
@@ -27,7 +28,7 @@ _log = logging.getLogger("pg_es_pipeline.storage")
 
 
 class StorageByEnvironment(DagsterStorage, ConfigurableClass):
-    """Makes one of Dagster's own storages; it is never one itself."""
+    """Makes one of the storages; it is never one itself."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class StorageByEnvironment(DagsterStorage, ConfigurableClass):
             # Daemon and webserver start at once, and each would make the tables of a new folder.
             with (folder / ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                return DagsterSqliteStorage.from_local(str(folder), inst_data)
+                return SqliteStorage.from_local(str(folder), inst_data)
         missing = [
             name
             for key, name in _VARIABLES.items()

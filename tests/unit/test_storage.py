@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from pg_es_pipeline.orchestration.sqlite import OPEN_FILES
 from pg_es_pipeline.orchestration.storage import StorageByEnvironment
 
 REPOSITORY = Path(__file__).parents[2]
@@ -61,6 +63,41 @@ def test_without_variables_a_run_is_kept_in_files_in_the_home(
         run = dagster.create_run_for_job(nothing)
         assert dagster.get_run_by_id(run.run_id)
     assert (home / "storage").is_dir()
+
+
+def test_whoever_follows_a_run_is_told_of_its_events(home: Path) -> None:
+    """The pages follow a run by its file, which SQLite itself writes to now and then only."""
+    told = threading.Event()
+    with instance(home) as follower, instance(home) as writer:
+        run = writer.create_run_for_job(nothing)
+        writer.report_engine_event("first", run)
+        follower.watch_event_logs(run.run_id, None, lambda entry, _cursor: _set(told, entry))
+        writer.report_engine_event("second", run)
+        assert told.wait(60)
+
+
+def _set(told: threading.Event, entry: dg.EventLogEntry) -> None:
+    if entry.message == "second":
+        told.set()
+
+
+def test_more_runs_are_written_than_files_stay_open(home: Path) -> None:
+    with instance(home) as dagster:
+        runs = [dagster.create_run_for_job(nothing) for _ in range(2 * OPEN_FILES)]
+        for run in [*runs, *runs]:
+            dagster.report_engine_event("something", run)
+        assert {len(dagster.all_logs(run.run_id)) for run in runs} == {2}
+        opened = {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()}
+    assert (
+        len(
+            [
+                name
+                for name in opened
+                if name.startswith(f"{home}/storage/history/runs") and name.endswith(".db")
+            ]
+        )
+        <= OPEN_FILES
+    )
 
 
 def test_with_all_variables_a_run_is_kept_in_postgresql(

@@ -1,0 +1,73 @@
+"""Dagster's history in SQLite files, written by connections that stay open.
+
+Dagster opens the file anew for each event, and SQLite then puts the whole log of the file in order:
+a run of a thousand partitions would take longer to be recorded than to be done.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dagster import EventLogEntry
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._serdes import ConfigurableClassData
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import event as events
+
+OPEN_FILES = 8
+"""Of the runs read or written last, and the one that all runs have in common."""
+
+
+class SqliteStorage(DagsterSqliteStorage):
+    """Dagster's own, but for how events are written."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(base_dir, inst_data)
+        self._event_log_storage = KeptOpen(str(Path(base_dir) / "history" / "runs"))
+
+
+class KeptOpen(SqliteEventLogStorage):
+    """The events of each run in a file of its own, and those of assets in one for all as well."""
+
+    def __init__(self, base_dir: str) -> None:
+        self._engines: OrderedDict[str, Engine] = OrderedDict()
+        super().__init__(base_dir)
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        with self._db_lock, self._engine(shard).connect() as connection, connection.begin():
+            yield connection
+
+    def _engine(self, shard: str) -> Engine:
+        engine = self._engines.pop(shard, None)
+        if engine is None:
+            engine = create_engine(self.conn_string_for_shard(shard), connect_args={"timeout": 60})
+            events.listen(engine, "connect", _without_waiting_for_the_disk)
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+        self._engines[shard] = engine
+        if len(self._engines) > OPEN_FILES:
+            self._engines.popitem(last=False)[1].dispose()
+        return engine
+
+    def store_event(self, event: EventLogEntry) -> None:
+        super().store_event(event)
+        # The pages that follow a run are told of its events by a change of the file itself; SQLite
+        # writes to the log beside it.
+        os.utime(self.path_for_shard(event.run_id))
+
+    def dispose(self) -> None:
+        while self._engines:
+            self._engines.popitem()[1].dispose()
+        super().dispose()
+
+
+def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:
+    # With the log that Dagster has SQLite write, a crash of this process loses nothing all the
+    # same, and one of the machine the last events at most.
+    connection.execute("PRAGMA synchronous = NORMAL")
