@@ -60,12 +60,17 @@ LEFT JOIN LATERAL (
 ORDER BY c.number, c.attnum
 """
 
-_MISSING = """
-SELECT n.nspname || '.' || c.relname
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE lower(c.relname) = lower(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-ORDER BY 1 LIMIT 3
+# At most three tables of the same name in other schemas.
+_SIMILAR = """
+SELECT wanted.name, found.name
+FROM (SELECT DISTINCT unnest(%s::text[])) AS wanted (name)
+CROSS JOIN LATERAL (
+    SELECT n.nspname || '.' || c.relname
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE lower(c.relname) = lower(wanted.name) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+    ORDER BY 1 LIMIT 3
+) AS found (name)
 """
 
 FIELD = "_pg_es"
@@ -83,16 +88,19 @@ RESERVED = {
 _TIMES = ("timestamptz", "timestamp")
 _WHOLE_NUMBERS = ("int2", "int4", "int8")
 
-# The leaves of a partitioned table, each with the condition that its rows meet.
+# The leaves of partitioned tables, each with the condition that its rows meet.
 _LEAVES = """
-SELECT CASE WHEN leaf.relnamespace = root.relnamespace THEN '' ELSE n.nspname || '.' END
+SELECT wanted.number,
+       CASE WHEN leaf.relnamespace = root.relnamespace THEN '' ELSE n.nspname || '.' END
            || leaf.relname,
        coalesce(pg_get_partition_constraintdef(leaf.oid), 'true')
-FROM pg_class root JOIN pg_namespace r ON r.oid = root.relnamespace
+FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (schema, name, number)
+JOIN pg_namespace r ON r.nspname = wanted.schema
+JOIN pg_class root ON root.relnamespace = r.oid AND root.relname = wanted.name
 CROSS JOIN LATERAL pg_partition_tree(root.oid) tree
 JOIN pg_class leaf ON leaf.oid = tree.relid JOIN pg_namespace n ON n.oid = leaf.relnamespace
-WHERE r.nspname = %s AND root.relname = %s AND root.relkind = 'p' AND tree.isleaf
-ORDER BY 1
+WHERE root.relkind = 'p' AND tree.isleaf
+ORDER BY 1, 2
 """
 
 
@@ -168,24 +176,39 @@ class _Row(NamedTuple):
 
 
 def introspect(connection: Connection, tables: Sequence[Table]) -> dict[str, Source | SourceError]:
-    """Looks up all tables in one query. By index: the source, or why the table will not do."""
+    """Looks up all tables in three queries at most. By index: the source, or why the table will not
+    do."""
     rows: dict[int, list[_Row]] = {}
-    names = [[table.schema_name for table in tables], [table.name for table in tables]]
-    for row in map(_Row._make, connection.execute(_COLUMNS, names)):
+    for row in map(_Row._make, connection.execute(_COLUMNS, names(tables))):
         rows.setdefault(row.number, []).append(row)
+    similar = _similar(connection, [table for n, table in enumerate(tables, 1) if n not in rows])
+    leaves = _leaves(connection, tables)
     result: dict[str, Source | SourceError] = {}
     for number, table in enumerate(tables, start=1):
         try:
             if number not in rows:
-                raise SourceError(_missing(connection, table))
-            result[table.index] = _source(table, rows[number], _leaves(connection, table))
+                raise SourceError(_missing(table, similar.get(table.name, [])))
+            result[table.index] = _source(table, rows[number], leaves.get(table.index, {}))
         except SourceError as error:
             result[table.index] = error
     return result
 
 
-def _missing(connection: Connection, table: Table) -> str:
-    similar = [name for (name,) in connection.execute(_MISSING, [table.name])]
+def names(tables: Sequence[Table]) -> list[list[str]]:
+    """Schemas and names, as two parameters for `unnest`."""
+    return [[table.schema_name for table in tables], [table.name for table in tables]]
+
+
+def _similar(connection: Connection, tables: Sequence[Table]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    if tables:
+        wanted = [table.name for table in tables]
+        for name, similar in connection.execute(_SIMILAR, [wanted]):
+            found.setdefault(name, []).append(similar)
+    return found
+
+
+def _missing(table: Table, similar: Sequence[str]) -> str:
     hint = f" There is {' and '.join(similar)}." if similar else ""
     return (
         f"{table.table}: no such table or view in the database, or the role may not use its schema."
@@ -193,18 +216,14 @@ def _missing(connection: Connection, table: Table) -> str:
     )
 
 
-def _leaves(connection: Connection, table: Table) -> dict[str, str]:
-    if not isinstance(table.partitions, NativePartitions):
-        return {}
-    leaves: dict[str, str] = dict(
-        connection.execute(_LEAVES, [table.schema_name, table.name]).fetchall()
-    )
-    if not leaves:
-        raise SourceError(
-            f"{table.table}: has no partitions in PostgreSQL, which `by: native` takes. Leave "
-            "`partitions` out, or choose another kind."
-        )
-    return leaves
+def _leaves(connection: Connection, tables: Sequence[Table]) -> dict[str, dict[str, str]]:
+    """By index, of tables with `native` partitions."""
+    native = [table for table in tables if isinstance(table.partitions, NativePartitions)]
+    found: dict[str, dict[str, str]] = {}
+    if native:
+        for number, leaf, condition in connection.execute(_LEAVES, names(native)):
+            found.setdefault(native[number - 1].index, {})[leaf] = condition
+    return found
 
 
 def _source(table: Table, rows: Sequence[_Row], leaves: Mapping[str, str]) -> Source:
@@ -240,6 +259,11 @@ def _source(table: Table, rows: Sequence[_Row], leaves: Mapping[str, str]) -> So
         )
     soft_delete = table.cursor.soft_delete
     partitions = table.partitions
+    if isinstance(partitions, NativePartitions) and not leaves:
+        raise SourceError(
+            f"{table.table}: has no partitions in PostgreSQL, which `by: native` takes. Leave "
+            "`partitions` out, or choose another kind."
+        )
     if cursor is None and isinstance(partitions, NativePartitions):
         raise SourceError(
             f"{table.table}: without a cursor both sides are compared partition by partition, and "
