@@ -4,6 +4,7 @@ A file `.env` in the working directory is read as well; the environment wins ove
 counts as unset.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -109,6 +110,20 @@ class ProjectSettings(BaseSettings):
     sync_interval: int = Field(default=60, ge=1, le=86_400)
     """Seconds between two looks for changes."""
     pg_es_tables: Path = Path("tables.yaml")
+    search_url: str | None = None
+    """Where people reach the search service; an index's asset links to its page there."""
+
+    @field_validator("search_url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not re.fullmatch(r"https?://[^\s?#@]+", value):
+            raise ValueError(
+                "an address such as https://search.example.com is expected, without a user, a "
+                "password or a query"
+            )
+        return value.rstrip("/")
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

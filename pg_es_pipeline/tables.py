@@ -5,6 +5,7 @@ and the key at fault.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,11 +17,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from pg_es_pipeline.asset_options import AssetOptions
 from pg_es_pipeline.errors import TablesError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -178,7 +181,7 @@ Partitions = Annotated[
 _PARTITION_KINDS = ("hour", "day", "week", "month", "year", "hash", "list", "range", "native")
 
 
-class Table(_Model):
+class Table(_Model, AssetOptions):
     """One table and the index that it is loaded into."""
 
     table: str
@@ -271,7 +274,7 @@ class Table(_Model):
 
 _DEFAULTS = {
     *("capture", "cursor", "snapshot", "content_hash", "max_dead_letters", "max_deletes"),
-    *("reindex", "keep_generations"),
+    *("reindex", "keep_generations", "group", "owners", "tags"),
 }
 
 
@@ -280,6 +283,7 @@ class Tables(_Model):
 
     defaults: dict[str, Any] = {}
     tables: tuple[Table, ...] = Field(min_length=1)
+    _lines: dict[str, int] = PrivateAttr(default={})
 
     @model_validator(mode="before")
     @classmethod
@@ -315,6 +319,10 @@ class Tables(_Model):
                 return table
         raise KeyError(index)
 
+    def line(self, index: str) -> int | None:
+        """Where the entry of the table that goes to that index begins, in a file that was read."""
+        return self._lines.get(index)
+
 
 def index_name_problem(name: str) -> str | None:
     """Why Elasticsearch would refuse an index of that name; None when it would not."""
@@ -331,7 +339,11 @@ def index_name_problem(name: str) -> str | None:
     return None
 
 
-class _Loader(yaml.SafeLoader):
+# The one that is written in C, where PyYAML brings it, is ten times as fast.
+_SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc,valid-type]
     """Refuses a key that is given twice, of which YAML would take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -342,7 +354,7 @@ class _Loader(yaml.SafeLoader):
                     problem=f"line {key.start_mark.line + 1}: the key {key.value!r} is given twice"
                 )
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return dict(super().construct_mapping(node, deep))
 
 
 def read_tables(path: Path) -> Tables:
@@ -358,15 +370,44 @@ def read_tables(path: Path) -> Tables:
     except (OSError, UnicodeDecodeError) as error:
         raise TablesError(f"{path}: cannot be read: {error}") from None
     try:
-        data = yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+        data, lines = _load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2013-02-30
         raise TablesError(f"{path}: is no YAML: {error}") from None
     if not isinstance(data, dict):
         raise TablesError(f"{path}: a mapping with the key 'tables' is expected at the top")
     try:
-        return Tables.model_validate(data)
+        tables = Tables.model_validate(data)
     except ValidationError as error:
         raise TablesError("\n".join(_explain(path, data, error))) from None
+    indices = [table.index for table in tables.tables]
+    tables._lines = dict(zip(indices, lines, strict=False))
+    return tables
+
+
+def gathered(tables: Iterable[Table]) -> Tables:
+    """The same of tables that are made in code. Raises TablesError."""
+    try:
+        return Tables.model_validate({"tables": list(tables)})
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        raise TablesError(
+            "\n".join(f"tables: {_reason(one['type'], one['msg'])}" for one in problems)
+        ) from None
+
+
+def _load(text: str) -> tuple[Any, list[int]]:
+    """The file's data, and the line that each entry of `tables` begins at."""
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        data = None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
+    lines: list[int] = []
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if key.value == "tables" and isinstance(value, yaml.SequenceNode):
+            lines = [entry.start_mark.line + 1 for entry in value.value]
+    return data, lines
 
 
 def _explain(path: Path, data: dict[str, Any], error: ValidationError) -> list[str]:

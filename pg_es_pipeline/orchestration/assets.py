@@ -1,10 +1,9 @@
-"""One external asset for each source table, and one partitioned asset for each index."""
+"""The partitioned asset of an index."""
 
 import dagster as dg
 
 from pg_es_pipeline.orchestration.loading import RECORDED, failing_clearly, load_partitions
-from pg_es_pipeline.orchestration.names import POOL, index_key, table_key
-from pg_es_pipeline.orchestration.partitions import partitions_definition
+from pg_es_pipeline.orchestration.names import POOL
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
     ElasticsearchResource,
@@ -21,29 +20,14 @@ class LoadConfig(dg.Config):
     """Read the partitions as a whole again; otherwise only what changed since the last load."""
 
 
-def table_spec(table: Table) -> dg.AssetSpec:
-    """The source: not made here, but where the lineage begins."""
-    return dg.AssetSpec(
-        table_key(table),
-        group_name="tables",
-        kinds={"postgres", "table"},
-        description=f"The table `{table.table}` in PostgreSQL.",
-    )
-
-
-def index_asset(table: Table) -> dg.AssetsDefinition:
+def index_asset(table: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
     """The index. Materializing a partition loads what changed in it since the last time."""
 
-    @dg.asset(
-        key=index_key(table),
-        deps=[table_key(table)],
-        partitions_def=partitions_definition(table),
+    @dg.multi_asset(
+        name=spec.key.to_python_identifier(),
+        specs=[spec],
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
-        group_name="indices",
-        kinds={"postgres", "elasticsearch"},
-        description=f"The index `{table.index}`, loaded from the table `{table.table}`.",
-        metadata={"table": table.table, "index": table.index},
     )
     def load(
         context: dg.AssetExecutionContext,

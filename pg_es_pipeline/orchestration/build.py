@@ -1,41 +1,75 @@
 """The definitions of a list of tables: a table of contents of what Dagster is given."""
 
+import logging
 import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import dagster as dg
+from dagster._core.definitions.definitions_load_context import (
+    DefinitionsLoadContext,
+    DefinitionsLoadType,
+)
 
-from pg_es_pipeline.orchestration.assets import index_asset, table_spec
+from pg_es_pipeline.errors import PipelineError, SettingsError
+from pg_es_pipeline.orchestration.assets import index_asset
 from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_jobs, sync_job, table_jobs
 from pg_es_pipeline.orchestration.names import require_distinct
 from pg_es_pipeline.orchestration.reindexing import reindex_jobs
 from pg_es_pipeline.orchestration.resources import RESOURCES
 from pg_es_pipeline.orchestration.sensors import sync_sensor
+from pg_es_pipeline.orchestration.translator import TableData, Translator, translated
 from pg_es_pipeline.orchestration.upkeep import reconcile_job, reconcile_schedule, retry_job
-from pg_es_pipeline.settings import ProjectSettings, read
-from pg_es_pipeline.tables import read_tables
+from pg_es_pipeline.settings import PostgresSettings, ProjectSettings, read
+from pg_es_pipeline.sync.describe import Description, describe
+from pg_es_pipeline.tables import Table, gathered, read_tables
 
-# Backfill policies are in beta, and there is no doing without them. Every command would say so.
+# Backfill policies and code references are in beta, and there is no doing without the first. Every
+# command would say so.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+_log = logging.getLogger("pg_es_pipeline.definitions")
+
+Part = Literal["sensors", "schedules"]
 
 
 def build_defs(
-    tables: Path | None = None, *, executor: dg.ExecutorDefinition | None = None
+    tables: Path | str | Iterable[Table] | None = None,
+    *,
+    translator: Translator | None = None,
+    resources: Mapping[str, object] | None = None,
+    without: Collection[Part] = (),
+    executor: dg.ExecutorDefinition | None = None,
 ) -> dg.Definitions:
     """Assets, jobs, sensors and schedules that keep the indices of these tables in step.
 
-    Without `tables`, the file is the one that PG_ES_TABLES names. Raises SettingsError and
-    TablesError.
+    `tables` is a tables file, or tables; without it, the file that PG_ES_TABLES names. `resources`
+    replaces some of `postgres`, `elasticsearch` and `batching`. `without` leaves out what would
+    start runs by itself. Comments and columns are PostgreSQL's where it can be reached: once, and
+    not in the processes of runs.
+
+    Raises SettingsError and TablesError.
     """
     settings = read(ProjectSettings)
-    listed = require_distinct(read_tables(tables or settings.pg_es_tables).tables)
+    shown = [
+        translated(translator or Translator(), data)
+        for data in _described(tables or settings.pg_es_tables, settings.search_url)
+    ]
+    listed = require_distinct([table for table, _, _ in shown])
     sync_all = sync_job(SYNC_ALL, listed, "Brings every stale partition of every table up to date.")
     loads, reindexes = load_jobs(listed), reindex_jobs(listed)
     reconcile_all = reconcile_job(listed)
+    schedules = [
+        reconcile_schedule(reconcile_all),
+    ]
+    sensors = [
+        sync_sensor(listed, [sync_all, *loads, *reindexes], settings.sync_interval),
+    ]
     return dg.Definitions(
         assets=[
-            *map(table_spec, listed),
-            *map(index_asset, listed),
+            *(source for _, source, _ in shown if source),
+            *(index_asset(table, spec) for table, _, spec in shown),
         ],
         jobs=[
             sync_all,
@@ -45,12 +79,48 @@ def build_defs(
             reconcile_all,
             retry_job(listed),
         ],
-        schedules=[
-            reconcile_schedule(reconcile_all),
-        ],
-        sensors=[
-            sync_sensor(listed, [sync_all, *loads, *reindexes], settings.sync_interval),
-        ],
-        resources=RESOURCES,
+        schedules=[] if "schedules" in without else schedules,
+        sensors=[] if "sensors" in without else sensors,
+        resources={**RESOURCES, **(resources or {})},
         executor=executor,
+    )
+
+
+def _described(tables: Path | str | Iterable[Table], search_url: str | None) -> list[TableData]:
+    if isinstance(tables, Path | str):
+        path = Path(tables)
+        file = read_tables(path)
+    else:
+        path, file = None, gathered(tables)
+    try:
+        postgres = read(PostgresSettings)
+    except SettingsError:  # the runs and the sensor say which variables are missing
+        postgres = None
+    found = _ask(postgres, file.tables) if postgres else {}
+    return [
+        TableData(
+            table,
+            found.get(table.index),
+            database=postgres.database if postgres else None,
+            search_url=search_url,
+            reference=_reference(path, file.line(table.index)) if path else None,
+        )
+        for table in file.tables
+    ]
+
+
+def _ask(postgres: PostgresSettings, tables: Sequence[Table]) -> dict[str, Description]:
+    # A run's process makes the definitions anew, and shows them to nobody.
+    if DefinitionsLoadContext.get().load_type is DefinitionsLoadType.RECONSTRUCTION:
+        return {}
+    try:
+        return describe(postgres, tables)
+    except PipelineError as error:
+        _log.warning("Assets are shown without PostgreSQL's comments and columns: %s", error)
+        return {}
+
+
+def _reference(file: Path, line: int | None) -> dg.LocalFileCodeReference:
+    return dg.LocalFileCodeReference(
+        file_path=str(file.resolve()), line_number=line, label=file.name
     )

@@ -6,9 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from pg_es_pipeline.orchestration.names import table_key
+from pg_es_pipeline.orchestration.columns import column_lineage, column_schema
 from pg_es_pipeline.sync.catalog import Source
-from pg_es_pipeline.sync.documents import Document
 from pg_es_pipeline.sync.report import Report
 
 Metadata = dict[str, Any]
@@ -78,41 +77,6 @@ def result(report: Report, source: Source) -> Metadata:
     if report.sample:
         metadata["sample"] = _sample(report.sample)
     return metadata
-
-
-def column_schema(source: Source) -> dg.TableSchema:
-    """The index's fields: PostgreSQL's type, and Elasticsearch's."""
-    keys = {column.name for column in source.key}
-    columns = {column.name: column for column in source.columns}
-    described = []
-    for name, mapping in Document(source).fields.items():
-        kind, column = mapping.get("type", "object"), columns.get(name)
-        if column is None:  # made by the table's transform
-            described.append(dg.TableColumn(name, kind))
-            continue
-        constraints = dg.TableColumnConstraints(
-            nullable=not column.not_null, other=["key"] if name in keys else []
-        )
-        type_ = f"{column.declared} → {kind}"
-        described.append(
-            dg.TableColumn(name, type_, description=column.comment, constraints=constraints)
-        )
-    return dg.TableSchema(columns=described)
-
-
-def column_lineage(source: Source) -> dg.TableColumnLineage:
-    """Which column a field comes from; what a transform makes may come from any of them."""
-    key = table_key(source.table)
-    names = [column.name for column in source.columns]
-    return dg.TableColumnLineage(
-        {
-            field: [
-                dg.TableColumnDep(asset_key=key, column_name=name)
-                for name in ([field] if field in names else names)
-            ]
-            for field in Document(source).fields
-        }
-    )
 
 
 def _sample(documents: list[dict[str, Any]]) -> dg.TableMetadataValue:

@@ -16,13 +16,13 @@ TABLES_TAG = "pg_es_pipeline/tables"
 
 
 def table_key(table: Table) -> dg.AssetKey:
-    """The source table's asset."""
-    return dg.AssetKey([table.schema_name, table.name])
+    """The asset that stands for the source table."""
+    return dg.AssetKey(table.upstream or [table.schema_name, table.name])
 
 
 def index_key(table: Table) -> dg.AssetKey:
     """The index's asset."""
-    return dg.AssetKey([table.index])
+    return dg.AssetKey(table.asset_key or [table.index])
 
 
 def identifier(table: Table) -> str:

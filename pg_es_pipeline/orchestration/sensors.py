@@ -100,7 +100,7 @@ def look(running: Engine, tables: Sequence[Table], instance: dg.DagsterInstance)
     Raises PipelineError where a server cannot be asked.
     """
     found, unfinished = Findings(), instance.get_runs(RunsFilter(statuses=_UNFINISHED))
-    busy = busy_indices(unfinished)
+    busy = busy_indices(unfinished, tables)
     sources: list[Source] = []
     known = running.sources(tables)
     for table in tables:
@@ -167,13 +167,13 @@ def _is_recent(record: dg.RunRecord) -> bool:
     return datetime.now(UTC).timestamp() - (record.end_time or 0) < REINDEX_AGAIN.total_seconds()
 
 
-def busy_indices(unfinished: Iterable[dg.DagsterRun]) -> set[str]:
+def busy_indices(unfinished: Iterable[dg.DagsterRun], tables: Sequence[Table]) -> set[str]:
     """The indices that runs under way, or waiting for their turn, load. A reindex is none of them:
     it leaves the live generation to the others."""
-    busy: set[str] = set()
+    busy, indices = set[str](), {index_key(table): table.index for table in tables}
     for run in unfinished:
         busy.update(filter(None, run.tags.get(TABLES_TAG, "").split(",")))
-        busy.update(key.path[-1] for key in run.asset_selection or ())
+        busy.update(indices[key] for key in run.asset_selection or () if key in indices)
     return busy
 
 

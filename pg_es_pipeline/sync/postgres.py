@@ -55,10 +55,11 @@ SELECT set_config('jit', 'off', false),
 """
 
 
-def connect(settings: PostgresSettings) -> Connection:
+def connect(settings: PostgresSettings, *, patience: int = 10) -> Connection:
     """Opens an autocommit connection in UTC with every setting that shapes text pinned.
 
-    Raises ServerAway, naming host, port and database, when there is no connecting.
+    `patience` is how many seconds connecting may take. Raises ServerAway, naming host, port and
+    database, when there is no connecting.
     """
     options: dict[str, Any] = {
         "host": settings.host,
@@ -68,7 +69,7 @@ def connect(settings: PostgresSettings) -> Connection:
         "sslmode": settings.sslmode,
         "client_encoding": "utf8",
         "application_name": APPLICATION_NAME,
-        "connect_timeout": 10,
+        "connect_timeout": patience,
         "keepalives_idle": 30,
     }
     if settings.password:

@@ -8,12 +8,11 @@ import pytest
 
 from pg_es_pipeline.errors import ServerAway
 from pg_es_pipeline.orchestration import loading, sensors
-from pg_es_pipeline.orchestration.assets import index_asset, table_spec
-from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job, table_jobs
+from pg_es_pipeline.orchestration.build import build_defs
+from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job
 from pg_es_pipeline.orchestration.names import index_key, reindex_job_name, table_key
-from pg_es_pipeline.orchestration.reindexing import reindex_jobs
 from pg_es_pipeline.orchestration.resources import RESOURCES
-from pg_es_pipeline.orchestration.sensors import RANGE_END, RANGE_START, sync_sensor
+from pg_es_pipeline.orchestration.sensors import RANGE_END, RANGE_START
 from pg_es_pipeline.sync.engine import Engine
 from tests.integration.orders import Orders
 
@@ -45,16 +44,7 @@ def instance() -> dg.DagsterInstance:
 
 
 def definitions(orders: Orders) -> dg.Definitions:
-    tables = [orders.table]
-    sync_all, loads = sync_job("sync_all", tables, ""), load_jobs(tables)
-    reindexes = reindex_jobs(tables)
-    return dg.Definitions(
-        assets=[table_spec(orders.table), index_asset(orders.table)],
-        jobs=[sync_all, *table_jobs(tables), *loads, *reindexes],
-        sensors=[sync_sensor(tables, [sync_all, *loads, *reindexes], 60)],
-        resources=RESOURCES,
-        executor=dg.in_process_executor,
-    )
+    return build_defs([orders.table], executor=dg.in_process_executor)
 
 
 def execute(
