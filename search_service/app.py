@@ -5,14 +5,21 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 
+from search_service.caps import Caps
+from search_service.cursors import Seal
+from search_service.elastic import Elastic
 from search_service.errors import BodyLimit, install_handlers
 from search_service.indices import Catalog
+from search_service.points import Points, Slots
 from search_service.routes import router
-from search_service.settings import Settings, connect
+from search_service.settings import Settings, connect, secrets_of
 
 API_VERSION = "1.0.0"
 """Of the interface: its first part changes when a caller has to."""
+
+COMPRESSED = 1024  # bytes from which an answer is compressed, for who takes that
 
 DESCRIPTION = """Search over the PostgreSQL tables that pg-es-pipeline keeps in step with
 Elasticsearch. `GET /indices` lists what can be searched, `GET /indices/{index}/fields` the fields.
@@ -24,11 +31,18 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with connect(settings) as client:
+        async with connect(settings) as client, Elastic(settings) as elastic:
+            slots = Slots(settings.search_max_walks)
+            points = Points(elastic, slots, settings.search_cursor_ttl)
             app.state.settings = settings
             app.state.client = client
             app.state.catalog = Catalog(client)
+            app.state.elastic = elastic
+            app.state.points = points
+            app.state.caps = Caps(page_size=settings.search_max_page_size)
+            app.state.seal = Seal(secrets_of(settings), settings.search_cursor_ttl)
             yield
+            await points.closed()
 
     app = FastAPI(
         title="pg-es-pipeline search",
@@ -37,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED, compresslevel=4)
     app.add_middleware(BodyLimit)
     app.include_router(router)
     install_handlers(app)

@@ -1,76 +1,134 @@
-"""Cursors of a scroll: where the last page ended, as an opaque text that keeps no server state.
+"""Cursors: places in a walk as opaque texts, sealed so that only this service can make and read
+them.
 
-The place is the sort values of a document. Where the index's types are coarser than the key's, the
-next document can have the same ones; then the place is before all of these, and the cursor names
-those that have been given out.
+A scroll keeps nothing on the server: its place is the sort values of a document. Where the index's
+types are coarser than the key's, the next document can have the same ones; then the place is before
+all of these, and the cursor names those that have been given out. A walk is in a point in time of
+Elasticsearch, and its cursors expire with it.
 """
 
 import base64
-import binascii
-import json
+import hashlib
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
-from search_service.errors import bad_cursor
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-_VERSION = 1
+from search_service.errors import bad_cursor, expired_cursor
+
 _MAX_GIVEN = 1024  # equals differ in their shard, and Elasticsearch allows that many
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """After the sort values `after` (None: at the start), less the documents with ids `given`."""
 
     after: list[Any] | None = None
     given: tuple[str, ...] = ()
 
 
+class Scroll(msgspec.Struct, frozen=True, tag="scroll/1", array_like=True):
+    """The content of a scroll's cursor."""
+
+    index: str
+    key: tuple[str, ...]
+    after: list[Any] | None
+    given: tuple[str, ...]
+
+
+_START = msgspec.Raw(b"null")
+
+
+class Step(msgspec.Struct, frozen=True, tag="walk/1", array_like=True):
+    """Where a page of a walk begins: the content of its cursor.
+
+    `search` is a digest of what is asked, `walk` the walk's own name. Without a `point`, the page
+    is looked for in a new one. `after` are sort values as Elasticsearch wrote them; `total` is
+    known from the first page on.
+    """
+
+    search: str = ""
+    walk: str = ""
+    generation: str = ""
+    point: str | None = None
+    after: msgspec.Raw = _START
+    backwards: bool = False
+    total: int | None = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether it is the first page."""
+        return bytes(self.after) == b"null"
+
+
+Content = TypeVar("Content", Scroll, Step)
+
+
+class Seal:
+    """Makes cursors of contents and back, with keys made of the secrets: the first one seals, and
+    all of them open."""
+
+    def __init__(self, secrets: Sequence[str], ttl: int) -> None:
+        keys = [hashlib.sha256(f"pg-es-search cursor {one}".encode()).digest() for one in secrets]
+        self._fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in keys])
+        self._ttl = ttl
+
+    def close(self, content: Scroll | Step) -> str:
+        """The cursor with this content."""
+        return self._fernet.encrypt(msgspec.json.encode(content)).decode().rstrip("=")
+
+    def open(self, cursor: str, kind: type[Content], *, expires: bool = False) -> Content:
+        """The content of a cursor.
+
+        Raises:
+            search_service.errors.ServiceError: this service has not made it, or made it for
+                something else, or it is too old.
+        """
+        try:
+            token = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+            content = self._fernet.decrypt(token)
+            if expires and time.time() - self._fernet.extract_timestamp(token) > self._ttl:
+                raise expired_cursor("has expired")
+            return msgspec.json.decode(content, type=kind)
+        except (InvalidToken, UnicodeEncodeError):
+            raise bad_cursor("is damaged, or from before the service's secret changed") from None
+        except msgspec.DecodeError:
+            raise bad_cursor("belongs to another kind of pages") from None
+
+
+def digest(*parts: Any) -> str:
+    """A short name for what a walk asks, by which its cursors are told from those of others."""
+    encoded = msgspec.json.encode(parts, order="deterministic")
+    return hashlib.blake2b(encoded, digest_size=12).hexdigest()
+
+
 def advance(place: Place, page: Sequence[Any], following: Any) -> Place:
     """The place after a page that began at `place` and whose next hit is `following`."""
-    last = page[-1]["sort"]
-    if following["sort"] != last:
+    last = page[-1].sort
+    if following.sort != last:
         return Place(last)
-    equal = tuple(hit["_id"] for hit in page if hit["sort"] == last)
-    before = [hit["sort"] for hit in page if hit["sort"] != last]
+    equal = tuple(hit.id for hit in page if hit.sort == last)
+    before = [hit.sort for hit in page if hit.sort != last]
     return Place(before[-1], equal) if before else Place(place.after, place.given + equal)
 
 
-def encode(index: str, key: Sequence[str], place: Place) -> str:
+def encode(seal: Seal, index: str, key: Sequence[str], place: Place) -> str:
     """The cursor for a place in an index with this key."""
-    content = {"v": _VERSION, "i": index, "k": list(key), "a": place.after, "g": place.given}
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return seal.close(Scroll(index, tuple(key), place.after, place.given))
 
 
-def decode(cursor: str, index: str, key: Sequence[str]) -> Place:
+def decode(seal: Seal, cursor: str, index: str, key: Sequence[str]) -> Place:
     """The place in a cursor; whether its sort values suit the key is for the caller to check.
 
     Raises:
         search_service.errors.ServiceError: not a cursor, or one of another index or another key.
     """
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        content = json.loads(
-            base64.b64decode(padded, altchars=b"-_", validate=True), parse_constant=_refuse
-        )
-    except (ValueError, binascii.Error, RecursionError):
-        raise bad_cursor("is damaged") from None
-    if not isinstance(content, dict) or content.keys() != {"v", "i", "k", "a", "g"}:
-        raise bad_cursor("is damaged")
-    if type(content["v"]) is not int or content["v"] != _VERSION:
-        raise bad_cursor("comes from another version of this service")
-    if content["i"] != index:
+    content = seal.open(cursor, Scroll)
+    if content.index != index:
         raise bad_cursor("belongs to another index")
-    if content["k"] != list(key):
+    if content.key != tuple(key):
         raise bad_cursor("is older than the index's present key")
-    after, given = content["a"], content["g"]
-    if not (after is None or isinstance(after, list)) or not isinstance(given, list):
-        raise bad_cursor("is damaged")
-    if len(given) > _MAX_GIVEN or not all(isinstance(name, str) for name in given):
-        raise bad_cursor("is damaged")
-    return Place(after, tuple(given))
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
+    if len(content.given) > _MAX_GIVEN:
+        raise bad_cursor("is among too many documents that are alike")
+    return Place(content.after, content.given)

@@ -47,6 +47,12 @@ class ServiceError(Exception):
         self.errors = errors
         self.headers = headers
 
+    def within(self, place: str) -> "ServiceError":
+        """The same of a part of the request."""
+        errors = [{**one, "location": f"{place}.{one['location']}"} for one in self.errors]
+        detail = f"{place}: {self.detail}"
+        return ServiceError(self.status, self.kind, self.title, detail, errors, self.headers)
+
 
 def invalid(errors: Sequence[Error]) -> ServiceError:
     """The request is understood but cannot be answered: one or more of its values are wrong."""
@@ -79,6 +85,40 @@ def bad_cursor(reason: str) -> ServiceError:
         "to start from the first document."
     )
     return ServiceError(400, "bad-cursor", "Bad cursor", detail)
+
+
+def expired_cursor(reason: str) -> ServiceError:
+    """The cursor was good once: what it points into is no longer kept."""
+    detail = f"The cursor {reason}. Start from the first page again."
+    return ServiceError(410, "cursor-expired", "Cursor expired", detail)
+
+
+def too_many_walks(seconds: int) -> ServiceError:
+    """As many walks and exports are under way as Elasticsearch is to keep views for."""
+    detail = (
+        "Too many walks with cursors and exports are under way. Try again later, or use page "
+        "numbers."
+    )
+    headers = {"Retry-After": str(seconds)}
+    return ServiceError(503, "too-many-walks", "Too many walks", detail, headers=headers)
+
+
+def unknown_document(name: str) -> ServiceError:
+    """No document of that id is in the index."""
+    detail = f"The index has no document {shown(name)}."
+    return ServiceError(404, "unknown-document", "Unknown document", detail)
+
+
+def feature_denied(feature: str) -> ServiceError:
+    """The caller's policy leaves this feature out."""
+    detail = f"You may not use {feature}; ask the service's operator."
+    return ServiceError(403, "feature-denied", "Not allowed", detail)
+
+
+def client_left() -> ServiceError:
+    """Nobody waits for the answer any more."""
+    detail = "The client has closed the connection."
+    return ServiceError(499, "client-left", "Client left", detail)
 
 
 def shown(value: object) -> str:

@@ -1,7 +1,8 @@
 """The fields of an index, read from its mapping: what can be returned, filtered, and sorted by."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 INTEGERS: Mapping[str, tuple[int, int]] = {
@@ -23,7 +24,12 @@ OWN = "_pg_es"
 
 STRINGS = frozenset({"keyword", "constant_keyword", "wildcard"})
 DATES = frozenset({"date", "date_nanos"})
-COMPARABLE = frozenset({*INTEGERS, *FLOATS, *STRINGS, *DATES, "text", "boolean", "ip"})
+WORDS = frozenset({"text", "match_only_text"})
+"""Types that are found by the words in them."""
+POINTS = frozenset({"geo_point"})
+OPEN = frozenset({"flattened", "object"})
+"""Types whose values are JSON that the mapping does not spell out."""
+COMPARABLE = frozenset({*INTEGERS, *FLOATS, *STRINGS, *DATES, *WORDS, "boolean", "ip"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,9 @@ class Field:
     """One leaf of the mapping.
 
     `exact` is the name under which Elasticsearch compares whole values: `title.raw` for a text
-    field `title`, elsewhere the path. Where it cannot, the field is not `filterable`.
+    field `title`, elsewhere the path. Where it cannot, the field is not `filterable`. `searched` is
+    whether Elasticsearch has an index of it at all, `nested` the path of the nested documents that
+    it is in.
     """
 
     path: str
@@ -40,6 +48,13 @@ class Field:
     ignore_above: int | None = None
     filterable: bool = True
     sortable: bool = True
+    searched: bool = True
+    nested: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The type as it is spoken of."""
+        return f"{'an' if self.type[:1] in 'aeiou' else 'a'} {self.type} field"
 
 
 class Fields:
@@ -48,10 +63,40 @@ class Fields:
     def __init__(self, mapping: Mapping[str, Any]) -> None:
         properties = dict(mapping.get("properties", {}))
         own = properties.pop(OWN, None)
-        self.hidden = [OWN] if own else []
-        """What documents have beside the columns, and nobody is shown."""
         self.leaves = {field.path: field for field in _leaves(properties)}
-        self._own = {field.path: field for field in _leaves({OWN: own} if own else {})}
+        self.excluded: tuple[str, ...] = (OWN,) if own else ()
+        """What documents have beside the leaves, and nobody is shown."""
+        self.restricted = False
+        """Whether some leaves are hidden: then only what `leaves` names may be asked for."""
+        self._all = {**self.leaves, **{f.path: f for f in _leaves({OWN: own} if own else {})}}
+        self.has_open = any(leaf.type in OPEN for leaf in self._all.values())
+        """Whether documents may hold JSON whose values Elasticsearch has not checked."""
+
+    def restrict(self, visible: Callable[[str], bool]) -> "Fields":
+        """The fields without those whose path is not visible: to its user they do not exist.
+
+        The keys in a `flattened` field are seen and hidden together with it.
+        """
+        # In the list of fields that Elasticsearch is to return, an asterisk is a pattern.
+        seen = {p: leaf for p, leaf in self.leaves.items() if visible(p) and "*" not in p}
+        if len(seen) == len(self.leaves):
+            return self
+        restricted = copy(self)
+        restricted.leaves = seen
+        restricted.restricted = True
+        # A name that is asked for stands for all names below it, too.
+        below = [p for p in self.leaves if p not in seen and any(_parents(p, seen))]
+        restricted.excluded = (*self.excluded, *below)
+        return restricted
+
+    def hides(self, path: str) -> bool:
+        """Whether a restriction has taken this leaf away."""
+        return path in self._all and path not in self.leaves and not path.startswith(f"{OWN}.")
+
+    def words(self) -> list[Field]:
+        """The leaves that full text looks in when none are named."""
+        leaves = self.leaves.values()
+        return [leaf for leaf in leaves if leaf.type in WORDS and leaf.searched and not leaf.nested]
 
     def find(self, path: str) -> Field | None:
         """The leaf at this path, or a key inside a `flattened` one; None when there is none."""
@@ -60,17 +105,21 @@ class Fields:
         parent = self._open_parent(path)
         if parent is None or parent.type != "flattened":
             return None
-        return Field(path, "flattened", path, parent.ignore_above, sortable=False)
+        return replace(parent, path=path, exact=path, filterable=parent.searched, sortable=False)
 
     def ordering(self, path: str) -> Field | None:
-        """The leaf that documents are put in order by; it may be the pipeline's own."""
-        return self.leaves.get(path) or self._own.get(path)
+        """The leaf that documents are put in order by; it may be hidden."""
+        return self._all.get(path)
 
     def under(self, path: str) -> list[str]:
         """The leaf paths that a name in a list of fields stands for: itself, or its children."""
         if path in self.leaves or self._open_parent(path):
             return [path]
         return [leaf for leaf in self.leaves if leaf.startswith(f"{path}.")]
+
+    def nested(self, path: str) -> list[Field]:
+        """The leaves in the nested documents of this path; none when there are no such."""
+        return [leaf for leaf in self.leaves.values() if leaf.nested == path]
 
     def _open_parent(self, path: str) -> Field | None:
         """The leaf whose values are JSON objects that the mapping does not spell out."""
@@ -79,39 +128,46 @@ class Fields:
         names = path.split(".")
         for end in range(1, len(names)):
             leaf = self.leaves.get(".".join(names[:end]))
-            if leaf is not None and leaf.type in {"flattened", "object"}:
+            if leaf is not None and leaf.type in OPEN:
                 return leaf
         return None
 
 
 def _leaves(
-    properties: Mapping[str, Any], prefix: str = "", nested: bool = False
+    properties: Mapping[str, Any], prefix: str = "", nested: str | None = None
 ) -> Iterator[Field]:
     for name, node in properties.items():
         path = prefix + name
         kind = node.get("type", "object")
         if node.get("properties"):
-            yield from _leaves(node["properties"], f"{path}.", nested or kind == "nested")
+            within = path if kind == "nested" else nested
+            yield from _leaves(node["properties"], f"{path}.", within)
         elif kind != "alias":  # another name of a field; no document has it
             yield _leaf(path, kind, node, nested)
 
 
-def _leaf(path: str, kind: str, node: Mapping[str, Any], nested: bool) -> Field:
-    exact = path
+def _leaf(path: str, kind: str, node: Mapping[str, Any], nested: str | None) -> Field:
+    exact, whole = path, node
     comparable = kind in COMPARABLE
-    if kind == "text":
-        exact, node = f"{path}.raw", node.get("fields", {}).get("raw", {})
-        comparable = node.get("type") == "keyword"
-    # Nested documents are matched and sorted by queries of another form.
-    comparable = comparable and not nested
+    if kind in WORDS:
+        exact, whole = f"{path}.raw", node.get("fields", {}).get("raw", {})
+        comparable = whole.get("type") == "keyword"
     return Field(
         path,
         kind,
         exact,
-        node.get("ignore_above"),
-        filterable=comparable and node.get("index", True),
-        sortable=comparable and node.get("doc_values", True),
+        whole.get("ignore_above"),
+        filterable=comparable and whole.get("index", True),
+        # Nested documents are sorted by in a way of their own.
+        sortable=comparable and whole.get("doc_values", True) and nested is None,
+        searched=kind not in {"binary", "object", "nested"} and node.get("index", True),
+        nested=nested,
     )
+
+
+def _parents(path: str, of: Mapping[str, Field]) -> Iterator[bool]:
+    names = path.split(".")
+    return (".".join(names[:end]) in of for end in range(1, len(names)))
 
 
 def _is_text(value: str) -> bool:

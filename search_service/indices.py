@@ -28,7 +28,8 @@ class Index:
 
     `generation` is the physical index behind the alias `name`, `key` the fields that no two
     documents have the same of (the table's key, unless a transform has changed it), `window` how
-    many documents can be reached by page numbers.
+    many documents can be reached by page numbers. `filters` are clauses of Elasticsearch's query
+    language that every document has to meet to be found at all.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Index:
     key: tuple[str, ...]
     fields: Fields
     window: int
+    filters: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,14 @@
 
 import argparse
 import sys
+from contextlib import nullcontext
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from search_service.app import create_app
+from search_service.points import shared
 from search_service.settings import Settings, explain
 
 
@@ -26,9 +29,18 @@ def main() -> None:
     except ValidationError as error:
         print(f"pg-es-search cannot start.\n{explain(error)}", file=sys.stderr)
         sys.exit(2)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.search_host,
-        port=settings.search_port,
-        server_header=False,
-    )
+    several = settings.search_workers > 1
+    with shared(settings) if several else nullcontext():
+        uvicorn.run(
+            "search_service.main:app" if several else create_app(settings),
+            factory=several,
+            workers=settings.search_workers,
+            host=settings.search_host,
+            port=settings.search_port,
+            server_header=False,
+        )
+
+
+def app() -> FastAPI:
+    """The application of one of several processes, with the settings of the environment."""
+    return create_app(Settings())

@@ -1,29 +1,90 @@
-"""Requests and answers, as the OpenAPI document shows them."""
+"""Requests, as the OpenAPI document shows them."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 MAX_VALUES = 1024
 MAX_NAMES = 1000
 MAX_CONDITIONS = 100
 MAX_CURSOR_CHARACTERS = 40_000
+MAX_TEXT_CHARACTERS = 10_000
+MAX_SEARCHES = 100
+MAX_FACETS = 100
+MAX_RANGES = 100
 
 _SCALAR = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]}
+_VALUES = {"type": "array", "items": _SCALAR, "minItems": 1, "maxItems": MAX_VALUES}
 _BOUND = {"anyOf": [{"type": "string"}, {"type": "number"}]}
+_POINT = {
+    "type": "object",
+    "properties": {
+        "lat": {"type": "number", "minimum": -90, "maximum": 90},
+        "lon": {"type": "number", "minimum": -180, "maximum": 180},
+    },
+    "required": ["lat", "lon"],
+    "additionalProperties": False,
+}
+_EITHER = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
 
-# Checked in query.py, where the field's type is known.
+# Checked in conditions.py, where the field's type is known.
 Condition = Annotated[
     Any,
     WithJsonSchema(
         {
-            "description": "A value (exact), a list of values (any of them), or a range.",
+            "description": "A value (exact), a list of values (any of them), or operators, all of "
+            "which hold.",
             "anyOf": [
                 *_SCALAR["anyOf"],
-                {"type": "array", "items": _SCALAR, "minItems": 1, "maxItems": MAX_VALUES},
+                _VALUES,
                 {
                     "type": "object",
-                    "properties": {"gte": _BOUND, "lte": _BOUND},
+                    "properties": {
+                        **dict.fromkeys(("gt", "gte", "lt", "lte"), _BOUND),
+                        "not": {"description": "A condition that does not hold."},
+                        "exists": {"type": "boolean"},
+                        "null": {"type": "boolean"},
+                        "prefix": {"type": "string", "minLength": 1},
+                        "contains": {
+                            "anyOf": [
+                                *_SCALAR["anyOf"],
+                                _VALUES,
+                                {
+                                    "type": "object",
+                                    "properties": {"any": _VALUES, "all": _VALUES},
+                                    **_EITHER,
+                                },
+                            ]
+                        },
+                        "words": {
+                            "anyOf": [
+                                {"type": "string"},
+                                {
+                                    "type": "object",
+                                    "properties": {
+                                        how: {"type": "string"} for how in ("all", "any", "phrase")
+                                    },
+                                    **_EITHER,
+                                },
+                            ]
+                        },
+                        "near": {
+                            **_POINT,
+                            "properties": {**_POINT["properties"], "within": {"type": "string"}},
+                            "required": ["lat", "lon", "within"],
+                        },
+                        "box": {
+                            "type": "object",
+                            "properties": {"top_left": _POINT, "bottom_right": _POINT},
+                            "required": ["top_left", "bottom_right"],
+                            "additionalProperties": False,
+                        },
+                        "element": {
+                            "type": "object",
+                            "description": "Of nested documents: conditions that one of them meets "
+                            "all.",
+                        },
+                    },
                     "minProperties": 1,
                     "additionalProperties": False,
                 },
@@ -31,15 +92,175 @@ Condition = Annotated[
         }
     ),
 ]
+_MEMBERS = {"type": "array", "items": {"type": "object"}, "minItems": 1}
+Group = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "A group: `all`, `any` or `none` of its members hold, which are groups, "
+            "or conditions by field as in query_fields.",
+            "properties": {"all": _MEMBERS, "any": _MEMBERS, "none": _MEMBERS},
+            "minProperties": 1,
+        }
+    ),
+]
 Names = Annotated[list[str], Field(min_length=1, max_length=MAX_NAMES)]
+Conditions = Annotated[dict[str, Condition], Field(max_length=MAX_CONDITIONS)]
 
 
-class SearchRequest(BaseModel):
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Text(_Request):
+    """Words to find in text fields."""
+
+    text: str = Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, examples=["late arrival"])
+    fields: Names | dict[str, Annotated[float, Field(gt=0, le=1000)]] | None = Field(
+        default=None,
+        description="The text fields to look in, or their weights by field; absent: all.",
+        examples=[{"title": 3, "body": 1}],
+    )
+    operator: Literal["all", "any"] = Field(
+        default="all", description="Whether all the words are to be found, or any of them."
+    )
+    phrase: bool = Field(default=False, description="The words next to each other, in this order.")
+    fuzziness: Literal["auto", 0, 1, 2] | None = Field(
+        default=None,
+        description="Letters that a word may differ in; auto: by its length. All the words are "
+        "then looked for in one field.",
+    )
+    minimum_match: Annotated[int, Field(ge=1, le=1000)] | str | None = Field(
+        default=None,
+        description='With the operator any: how many words are to be found, 2 or "75%".',
+        examples=["75%"],
+    )
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> "Text":
+        if self.phrase and self.fuzziness is not None:
+            raise ValueError("a phrase has no fuzziness; leave one of them out")
+        if self.minimum_match is not None:
+            if self.phrase or self.operator == "all":
+                raise ValueError("minimum_match goes with the operator any")
+            if isinstance(self.minimum_match, str) and not _is_percentage(self.minimum_match):
+                raise ValueError("minimum_match is a number of words, or a share such as 75%")
+        return self
+
+
+_Words = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
+
+
+def _as_text(given: Any) -> Any:
+    return {"text": given} if isinstance(given, str) else given
+
+
+def _is_percentage(text: str) -> bool:
+    digits = text.removesuffix("%")
+    return text.endswith("%") and digits.isascii() and digits.isdigit() and 1 <= int(digits) <= 100
+
+
+class Highlight(_Request):
+    """How found words are shown in their surroundings."""
+
+    fields: Names | None = Field(default=None, description="Text fields; absent: those of q.")
+    fragments: int = Field(default=3, ge=1, le=20, description="Most fragments of a field.")
+    fragment_size: int = Field(default=150, ge=20, le=2000, description="Characters of each.")
+    before: str = Field(default="<em>", max_length=100, description="What begins a found word.")
+    after: str = Field(default="</em>", max_length=100, description="What ends it.")
+
+
+class Matching(_Request):
+    """Which documents match: those that meet all of what is given."""
+
+    q: Annotated[
+        Text | None, BeforeValidator(_as_text, json_schema_input_type=_Words | Text | None)
+    ] = Field(
+        default=None,
+        description="Full text: words that are found in the text fields, whatever their case; or "
+        "an object with options.",
+    )
+    query_fields: Conditions = Field(
+        default_factory=dict,
+        description="Conditions by field, all of which hold; none: every document. A text field is "
+        "compared as a whole, case included. Dotted paths reach into objects.",
+    )
+    filter: Group | None = Field(
+        default=None, description="Groups of conditions, which hold beside query_fields."
+    )
+
+
+class TermsFacet(_Request):
+    """The most frequent values of a field."""
+
+    type: Literal["terms"]
+    field: str | None = Field(default=None, description="Absent: the facet's name.")
+    size: int = Field(default=10, ge=1, description="Most values.")
+    order: Literal["count", "value"] = Field(
+        default="count", description="The most frequent first, or by value."
+    )
+
+
+class FacetRange(_Request):
+    """From a bound, included, to a bound, excluded; one is enough."""
+
+    key: str | None = Field(default=None, min_length=1, max_length=255)
+    from_: Annotated[Any, WithJsonSchema(_BOUND)] = Field(default=None, alias="from")
+    to: Annotated[Any, WithJsonSchema(_BOUND)] = None
+
+
+class RangesFacet(_Request):
+    """Documents in given ranges of a number, date or address."""
+
+    type: Literal["ranges"]
+    field: str | None = Field(default=None, description="Absent: the facet's name.")
+    ranges: list[FacetRange] = Field(min_length=1, max_length=MAX_RANGES)
+
+
+class HistogramFacet(_Request):
+    """Documents in ranges of one width; empty ones are left out."""
+
+    type: Literal["histogram"]
+    field: str | None = Field(default=None, description="Absent: the facet's name.")
+    interval: float = Field(gt=0, allow_inf_nan=False)
+
+
+class DatesFacet(_Request):
+    """Documents in each hour, day, … of a date; empty ones are left out."""
+
+    type: Literal["dates"]
+    field: str | None = Field(default=None, description="Absent: the facet's name.")
+    every: Literal["minute", "hour", "day", "week", "month", "quarter", "year"]
+    time_zone: str = Field(default="UTC", max_length=64, examples=["Europe/Berlin"])
+
+
+Facet = Annotated[
+    TermsFacet | RangesFacet | HistogramFacet | DatesFacet, Field(discriminator="type")
+]
+
+
+class Page(_Request):
+    """Which part of the documents an answer has, and in what order."""
+
+    fields: Names | None = Field(
+        default=None, description="The fields to return (an object: all below it); absent: all."
+    )
+    exclude_fields: list[str] | None = Field(
+        default=None, max_length=MAX_NAMES, description="Fields to leave out of those."
+    )
+    sort_by: dict[str, Literal["asc", "desc"]] = Field(
+        default_factory=dict,
+        description="Direction by field, the first key first. Documents without a value come last. "
+        "The table's key decides between equals, so that pages are stable. With q, `_score` is the "
+        "relevance; absent: by relevance with q, else by the key.",
+    )
+
+
+class SearchRequest(Matching, Page):
     """A search of one index."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "examples": [
                 {
@@ -54,46 +275,86 @@ class SearchRequest(BaseModel):
                     "sort_by": {"dep_delay": "desc"},
                     "page": 1,
                     "page_size": 10,
-                }
+                },
+                {
+                    "index": "flights",
+                    "q": "united",
+                    "filter": {"any": [{"dest": "SFO"}, {"dep_delay": {"lt": 0}}]},
+                    "facets": {"carrier": {"type": "terms", "size": 5}},
+                    "pagination": "cursor",
+                },
             ]
         },
     )
 
     index: str = Field(min_length=1, max_length=255, description="One of GET /indices.")
-    query_fields: dict[str, Condition] = Field(
-        default_factory=dict,
-        max_length=MAX_CONDITIONS,
-        description="Conditions by field, all of which hold; none: every document. A text field is "
-        "compared as a whole, case included. Dotted paths reach into objects.",
-    )
-    fields: Names | None = Field(
-        default=None, description="The fields to return (an object: all below it); absent: all."
-    )
-    exclude_fields: list[str] | None = Field(
-        default=None, max_length=MAX_NAMES, description="Fields to leave out of those."
-    )
-    sort_by: dict[str, Literal["asc", "desc"]] = Field(
-        default_factory=dict,
-        description="Direction by field, the first key first. Documents without a value come last. "
-        "The table's key decides between equals, so that pages are stable.",
-    )
     page: int = Field(default=1, ge=1, le=2**53, description="Counted from 1.")
     page_size: int | None = Field(
         default=None, ge=1, description="Documents in a page; absent: 10, or the cap if lower."
     )
     size: int | None = Field(default=None, ge=1, description="Another name of page_size.")
+    pagination: Literal["pages", "cursor"] = Field(
+        default="pages",
+        description="`cursor` begins a walk through all that matches, as it is now: the answer has "
+        "next_cursor and previous_cursor in place of page numbers.",
+    )
+    cursor: str | None = Field(
+        default=None,
+        max_length=MAX_CURSOR_CHARACTERS,
+        description="next_cursor or previous_cursor of a page of the same search.",
+    )
+    highlight: bool | Highlight = Field(
+        default=False, description="Whether fragments with the words of q are wanted."
+    )
+    facets: dict[str, Facet] = Field(
+        default_factory=dict,
+        max_length=MAX_FACETS,
+        description="Counts of the documents that match, by name.",
+    )
 
     @model_validator(mode="after")
-    def _one_size(self) -> "SearchRequest":
+    def _options_agree(self) -> "SearchRequest":
         if self.size is not None and self.page_size is not None and self.size != self.page_size:
             raise ValueError("size and page_size are one thing; give one, or the same value")
+        if self.walks and self.page != 1:
+            raise ValueError("a walk with cursors has no page numbers; leave page out")
+        if self.highlight and self.q is None:
+            raise ValueError("highlight shows the words of q; give q as well")
         return self
 
+    @property
+    def walks(self) -> bool:
+        """Whether its pages have cursors."""
+        return self.pagination == "cursor" or self.cursor is not None
 
-class ScrollRequest(BaseModel):
-    """The query parameters of a scroll."""
 
+class ManyRequest(_Request):
+    """Several searches, each as for POST /search."""
+
+    searches: list[SearchRequest] = Field(min_length=1, max_length=MAX_SEARCHES)
+
+
+class CountRequest(Matching):
+    """What to count."""
+
+    index: str = Field(min_length=1, max_length=255, description="One of GET /indices.")
+
+
+class ExportRequest(Matching, Page):
+    """What to export."""
+
+    format: Literal["ndjson", "csv"] = Field(
+        default="ndjson", description="A JSON object in each line, or a table with a head."
+    )
+    limit: int | None = Field(default=None, ge=1, description="Most documents; absent: all.")
+
+
+class _Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class ScrollRequest(_Parameters):
+    """The query parameters of a scroll."""
 
     cursor: str | None = Field(
         default=None,
@@ -110,126 +371,62 @@ class ScrollRequest(BaseModel):
     )
 
 
-class PageMeta(BaseModel):
-    """Where a page of a search is."""
+class SimpleSearch(_Parameters):
+    """The query parameters of a search."""
 
-    total_records: int = Field(description="Documents that match, exactly.")
-    page_size: int
-    current_page: int
-    total_pages: int
-    has_next: bool
-    has_previous: bool
-    selected_fields: list[str]
-
-
-class SearchResponse(BaseModel):
-    """A page of documents."""
-
-    data: list[dict[str, Any]]
-    meta: PageMeta
-
-
-class ScrollMeta(BaseModel):
-    """Where a page of a scroll is."""
-
-    total_records: int = Field(description="Documents of the whole index, exactly.")
-    page_size: int
-    has_next: bool
-    has_previous: bool
-    next_cursor: str | None = Field(description="Opaque; null on the last page.")
-    selected_fields: list[str]
-
-
-class ScrollResponse(BaseModel):
-    """A page of a walk over the whole index, in the order of the table's key."""
-
-    data: list[dict[str, Any]]
-    meta: ScrollMeta
-
-
-class FieldList(BaseModel):
-    """The fields of an index."""
-
-    index: str
-    fields: list[str] = Field(description="Dotted paths, without objects that have fields.")
-    field_types: dict[str, str] = Field(description="Elasticsearch's type of each.")
-
-
-class IndexStatus(BaseModel):
-    """An index and how far it is behind its table."""
-
-    index: str
-    table: str
-    documents: int | None = Field(description="null: Elasticsearch cannot count them now.")
-    in_step_at: str | None = Field(
-        description="Every change committed before this time is in the index; null: not known yet."
+    q: str | None = Field(
+        default=None, min_length=1, max_length=MAX_TEXT_CHARACTERS, description="Words to find."
     )
-    lag_seconds: float | None = Field(description="Now less in_step_at.")
-
-
-class IndexList(BaseModel):
-    """The indexes that can be searched."""
-
-    indices: list[IndexStatus]
-
-
-class IndexHealth(BaseModel):
-    """The sync lag of an index."""
-
-    index: str
-    status: Literal["ok", "degraded"]
-    in_step_at: str | None
-    lag_seconds: float | None
-
-
-class ElasticsearchHealth(BaseModel):
-    """Elasticsearch's own word on its health."""
-
-    status: Literal["green", "yellow", "red"]
-
-
-class Health(BaseModel):
-    """`degraded`: Elasticsearch is red, or an index lags behind more than SEARCH_MAX_LAG allows."""
-
-    status: Literal["ok", "degraded"]
-    elasticsearch: ElasticsearchHealth
-    max_lag_seconds: float | None
-    indices: list[IndexHealth]
-
-
-class ProblemError(BaseModel):
-    """One mistake of a request."""
-
-    location: str = Field(description="Where in the body or the query parameters.")
-    detail: str
-    expected: str | None = Field(default=None, description="The field's type and values.")
-    given: str | None = Field(default=None, description="The value, as JSON, shortened.")
-
-
-class ProblemDetails(BaseModel):
-    """An error, as in RFC 9457."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "urn:pg-es-search:invalid-request",
-                    "title": "Invalid request",
-                    "status": 422,
-                    "detail": 'query_fields.carier: unknown field. Did you mean "carrier"?',
-                    "errors": [
-                        {
-                            "location": "query_fields.carier",
-                            "detail": 'unknown field. Did you mean "carrier"?',
-                        }
-                    ],
-                }
-            ]
-        }
+    filter: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_CONDITIONS,
+        description="Conditions such as `status:paid`, all of which hold.",
+        examples=[["carrier:UA,AA", "dep_delay:>=60"]],
+    )
+    sort: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_NAMES,
+        description="Fields, each with `-` before it when descending; repeated or by commas.",
+        examples=[["-dep_delay"]],
+    )
+    fields: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_NAMES,
+        description="The fields to return, repeated or separated by commas; absent: all.",
+    )
+    facet: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_FACETS,
+        description="Fields whose most frequent values are wanted; repeated or by commas.",
+    )
+    highlight: bool = Field(default=False, description="Whether fragments are wanted.")
+    page: int = Field(default=1, ge=1, le=2**53, description="Counted from 1.")
+    page_size: int | None = Field(default=None, ge=1, description="Documents in a page.")
+    pagination: Literal["pages", "cursor"] = Field(
+        default="pages", description="Page numbers, or cursors as in POST /search."
+    )
+    cursor: str | None = Field(
+        default=None,
+        max_length=MAX_CURSOR_CHARACTERS,
+        description="next_cursor or previous_cursor of a page of the same search.",
     )
 
-    type: str = Field(description="urn:pg-es-search: and the kind of problem.")
-    title: str
-    status: int
-    detail: str = Field(description="What is wrong and what to do.")
-    errors: list[ProblemError] | None = None
+
+class SuggestRequest(_Parameters):
+    """The query parameters of suggestions."""
+
+    field: str = Field(description="A field of texts.", examples=["carrier"])
+    prefix: str = Field(
+        min_length=1, max_length=200, description="What the values begin with, whatever its case."
+    )
+    size: int = Field(default=10, ge=1, description="Most suggestions.")
+
+
+class DocumentRequest(_Parameters):
+    """The query parameters of a document."""
+
+    fields: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_NAMES,
+        description="The fields to return, repeated or separated by commas; absent: all.",
+    )

@@ -3,20 +3,25 @@
 Pure functions: the same request and mapping give the same query, and no server is asked.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search_service.cursors import Place
-from search_service.errors import MAX_ERRORS, Error, bad_cursor, beyond_window, invalid, nearest
-from search_service.fields import DATES, FLOATS, INTEGERS, Field, Fields
+from search_service.caps import Caps
+from search_service.conditions import Clause, Compiler, text_problem, unknown_field
+from search_service.cursors import Place, Step
+from search_service.errors import MAX_ERRORS, Error, bad_cursor, beyond_window, invalid
+from search_service.facets import facet_aggregations
+from search_service.fields import DATES, FLOATS, INTEGERS, WORDS, Field, Fields
 from search_service.indices import Index
-from search_service.models import MAX_VALUES, SearchRequest
-from search_service.values import DATE_FORMAT, WrongValueError, check, check_bound
+from search_service.models import CountRequest, Highlight, Matching, Page, SearchRequest, Text
+from search_service.values import WrongValueError, check
 
 # Types whose indexed form may be coarser than the column's: `date` keeps milliseconds, the others
 # the nearest float. Two rows with different keys can look alike in them.
 _COARSE = frozenset({"date", *FLOATS})
+_HIGHLIGHTED = 100_000  # characters of a value that fragments are looked for in
+_CAPS = Caps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +32,102 @@ class Selection:
     source: dict[str, list[str]] | bool
 
 
-def search_body(request: SearchRequest, index: Index, page_size: int) -> dict[str, Any]:
-    """The body of Elasticsearch's search for a page.
+def restricted(index: Index, filters: Sequence[Clause], text: Clause | None = None) -> Clause:
+    """The query for documents that meet all filters, and the index's own: every body has its
+    query from here."""
+    required = [*index.filters, *filters]
+    if text is None:
+        return {"bool": {"filter": required}} if required else {"match_all": {}}
+    return {"bool": {"must": [text], **({"filter": required} if required else {})}}
+
+
+def search_body(
+    request: SearchRequest, index: Index, page_size: int, caps: Caps = _CAPS
+) -> dict[str, Any]:
+    """The body of Elasticsearch's search for a numbered page.
 
     Raises:
         search_service.errors.ServiceError: a field is unknown, a value does not suit it, or the
             page is out of reach; all mistakes are told at once.
     """
-    errors: list[Error] = []
-    query = _query(request.query_fields, index.fields, errors)
-    sort = _sort(request.sort_by, index, errors)
-    selection = _select(index.fields, request.fields, request.exclude_fields, errors)
-    if errors:
-        raise invalid(errors)
+    body = _body(request, index, caps)
     last = request.page * page_size
     if last > index.window:
         raise beyond_window(last, index.window)
+    return {**body, "from": last - page_size, "size": page_size, "track_total_hits": True}
+
+
+def walk_body(
+    request: SearchRequest, index: Index, page_size: int, caps: Caps = _CAPS
+) -> dict[str, Any]:
+    """The body for a page of a walk with cursors: one document more than the page has.
+
+    `step_body` makes it the one of a certain page.
+
+    Raises:
+        search_service.errors.ServiceError: as for `search_body`.
+    """
+    body = _body(request, index, caps)
+    _check_size(page_size + 1, index, 1, "page_size")
+    return {**body, "size": page_size + 1}
+
+
+def step_body(body: dict[str, Any], step: Step, point: str, keep_alive: str) -> dict[str, Any]:
+    """A walk's body for the page at a step, in a point in time."""
+    sort = [*body["sort"], {"_shard_doc": {"order": "asc"}}]
     return {
-        "query": query,
-        "sort": sort,
-        "from": last - page_size,
-        "size": page_size,
-        "_source": selection.source,
-        "track_total_hits": True,
+        **body,
+        "sort": _reversed(sort) if step.backwards else sort,
+        "pit": {"id": point, "keep_alive": keep_alive},
+        "track_total_hits": step.total is None,
+        **({} if step.begins else {"search_after": step.after}),
     }
+
+
+def export_body(
+    request: Matching, page: Page, index: Index, caps: Caps = _CAPS
+) -> tuple[dict[str, Any], Selection]:
+    """The body for a part of an export, and the fields that it has.
+
+    Raises:
+        search_service.errors.ServiceError: as for `search_body`.
+    """
+    errors: list[Error] = []
+    filters, text = _matching(request, index, caps, errors)
+    selection = _select(index.fields, page.fields, page.exclude_fields, errors)
+    # Without a wish, the order of storage is the fastest.
+    sort = _sort(page.sort_by, index, errors, text is not None) if page.sort_by else []
+    if errors:
+        raise invalid(errors)
+    return {
+        "query": restricted(index, filters, text),
+        "sort": sort,
+        "_source": selection.source,
+    }, selection
+
+
+def count_body(request: CountRequest, index: Index, caps: Caps = _CAPS) -> dict[str, Any]:
+    """The body of a search that only counts.
+
+    Raises:
+        search_service.errors.ServiceError: as for `search_body`.
+    """
+    errors: list[Error] = []
+    filters, text = _matching(request, index, caps, errors)
+    if errors:
+        raise invalid(errors)
+    return {"query": restricted(index, filters, text), "size": 0, "track_total_hits": True}
+
+
+def document_body(index: Index, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
+    """The body of a search for the document with one of these ids.
+
+    Raises:
+        search_service.errors.ServiceError: a field is unknown.
+    """
+    selection = select(index.fields, fields or None)
+    query = restricted(index, [{"ids": {"values": list(ids)}}])
+    return {"query": query, "size": 1, "_source": selection.source, "track_total_hits": False}
 
 
 def scroll_body(
@@ -67,11 +144,9 @@ def scroll_body(
     """
     selection = select(index.fields, fields or None)
     size = page_size + len(place.given) + 1
-    if size > index.window:
-        largest = index.window - len(place.given) - 1
-        detail = f"the largest page of this index has {largest:,} documents"
-        raise invalid([{"location": "size", "detail": detail}])
+    _check_size(size, index, len(place.given) + 1, "size")
     body: dict[str, Any] = {
+        "query": restricted(index, []),
         "sort": _sort({}, index, []),
         "size": size,
         "_source": selection.source,
@@ -97,6 +172,107 @@ def select(
     return selection
 
 
+def _body(request: SearchRequest, index: Index, caps: Caps) -> dict[str, Any]:
+    errors: list[Error] = []
+    filters, text = _matching(request, index, caps, errors)
+    sort = _sort(request.sort_by, index, errors, text is not None)
+    selection = _select(index.fields, request.fields, request.exclude_fields, errors)
+    body: dict[str, Any] = {
+        "query": restricted(index, filters, text),
+        "sort": sort,
+        "_source": selection.source,
+    }
+    if request.highlight and request.q is not None and text is not None:
+        wanted = request.highlight if isinstance(request.highlight, Highlight) else Highlight()
+        body["highlight"] = _highlight(wanted, request.q, index.fields, text, errors)
+    if request.facets:
+        body["aggs"] = facet_aggregations(request.facets, index.fields, caps, errors)
+    if errors:
+        raise invalid(errors)
+    return body
+
+
+def _matching(
+    request: Matching, index: Index, caps: Caps, errors: list[Error]
+) -> tuple[list[Clause], Clause | None]:
+    compiler = Compiler(index.fields, caps, errors)
+    filters = compiler.conditions(request.query_fields, "query_fields")
+    if request.filter is not None:
+        filters.append(compiler.group(request.filter, "filter"))
+    if request.q is None:
+        return filters, None
+    return filters, _full_text(request.q, index.fields, caps, errors)
+
+
+def _full_text(wanted: Text, fields: Fields, caps: Caps, errors: list[Error]) -> Clause:
+    if problem := text_problem(wanted.text, caps):
+        errors.append({"location": "q", "detail": problem})
+    if wanted.fields is None:
+        names = [leaf.path for leaf in fields.words()][: caps.text_fields]
+        if not names:
+            errors.append({"location": "q", "detail": "the index has no text field to look in"})
+    else:
+        names = _text_fields(fields, list(wanted.fields), "q.fields", errors)
+        if len(names) > caps.text_fields:
+            detail = f"words are looked for in at most {caps.text_fields} fields"
+            errors.append({"location": "q.fields", "detail": detail})
+        if isinstance(wanted.fields, dict):
+            names = [f"{name}^{wanted.fields[name]:g}" for name in names]
+    query: dict[str, Any] = {"query": wanted.text, "fields": names}
+    if wanted.phrase:
+        query["type"] = "phrase"
+    elif wanted.fuzziness is not None:
+        # One letter has to be right, or every word of the index would be compared with.
+        query |= {"fuzziness": str(wanted.fuzziness).upper(), "prefix_length": 1}
+    else:
+        query["type"] = "cross_fields"  # each word in any of the fields
+    if not wanted.phrase:
+        query["operator"] = "and" if wanted.operator == "all" else "or"
+    if wanted.minimum_match is not None:
+        query["minimum_should_match"] = str(wanted.minimum_match)
+    return {"multi_match": query}
+
+
+def _text_fields(
+    fields: Fields, names: Sequence[str], location: str, errors: list[Error]
+) -> list[str]:
+    found = []
+    for name in dict.fromkeys(names):
+        leaf = fields.find(name)
+        if leaf is None:
+            unknown_field(fields, name, location, errors)
+        elif leaf.type not in WORDS or not leaf.searched or leaf.nested:
+            if len(errors) < MAX_ERRORS:
+                nested = " in nested documents" if leaf.nested else ""
+                detail = f"{leaf.kind}{nested} has no words to look for; name a text field"
+                errors.append({"location": f"{location}.{name[:255]}", "detail": detail})
+        else:
+            # In the list that Elasticsearch takes, these two have a meaning.
+            found.append(name.replace("*", "\\*").replace("^", "\\^"))
+    return found
+
+
+def _highlight(
+    wanted: Highlight, q: Text, fields: Fields, text: Clause, errors: list[Error]
+) -> dict[str, Any]:
+    if wanted.fields is not None:
+        names = _text_fields(fields, wanted.fields, "highlight.fields", errors)
+    elif q.fields is not None:
+        names = _text_fields(fields, list(q.fields), "q.fields", [])
+    else:
+        names = [leaf.path for leaf in fields.words()]
+    return {
+        "fields": {name: {} for name in names},
+        "highlight_query": text,
+        "encoder": "html",
+        "pre_tags": [wanted.before],
+        "post_tags": [wanted.after],
+        "number_of_fragments": wanted.fragments,
+        "fragment_size": wanted.fragment_size,
+        "max_analyzed_offset": _HIGHLIGHTED,
+    }
+
+
 def _select(
     fields: Fields,
     names: Sequence[str] | None,
@@ -107,10 +283,10 @@ def _select(
     dropped = set(_leaves(fields, "exclude_fields", excluded or [], errors))
     paths = [path for path in paths if path not in dropped]
     source: dict[str, list[str]] = {}
-    if names is not None:
+    if names is not None or fields.restricted:
         source["includes"] = paths
-    if hidden := sorted(dropped) + fields.hidden:
-        source["excludes"] = hidden
+    if left_out := [*sorted(dropped), *fields.excluded]:
+        source["excludes"] = left_out
     if not paths and not errors:
         location = "fields" if not excluded else "exclude_fields"
         errors.append({"location": location, "detail": "no field is left to return"})
@@ -121,101 +297,32 @@ def _leaves(fields: Fields, location: str, names: Sequence[str], errors: list[Er
     found: dict[str, None] = {}
     for name in names:
         below = fields.under(name)
-        if not below and len(errors) < MAX_ERRORS:
-            errors.append(_unknown(fields, name, location))
+        if not below:
+            unknown_field(fields, name, location, errors)
         found.update(dict.fromkeys(below))
     return list(found)
 
 
-def _unknown(fields: Fields, name: str, location: str) -> Error:
-    if children := fields.under(name):
-        detail = f"is an object; name a field in it, such as {children[0]}"
-    else:
-        detail = "unknown field." + nearest(name, list(fields.leaves))
-    return {"location": f"{location}.{name[:255]}", "detail": detail}
+def _check_size(size: int, index: Index, more: int, location: str) -> None:
+    if size > index.window:
+        detail = f"the largest page of this index has {index.window - more:,} documents"
+        raise invalid([{"location": location, "detail": detail}])
 
 
-def _query(conditions: Mapping[str, Any], fields: Fields, errors: list[Error]) -> dict[str, Any]:
-    filters = []
-    for name, condition in conditions.items():
-        location = f"query_fields.{name[:255]}"
-        field = fields.find(name)
-        if field is None:
-            errors.append(_unknown(fields, name, "query_fields"))
-        elif not field.filterable:
-            detail = f"a {field.type} field cannot be filtered by"
-            if field.type == "flattened":
-                detail += f"; name a key in it, as {name}.key"
-            errors.append({"location": location, "detail": detail})
-        elif isinstance(condition, dict):
-            filters.append(_range(field, condition, location, errors))
-        elif isinstance(condition, list):
-            filters.append(_any_of(field, condition, location, errors))
-        else:
-            filters.append(_any_of(field, [condition], location, errors, single=True))
-    return {"bool": {"filter": filters}} if filters else {"match_all": {}}
-
-
-def _any_of(
-    field: Field, values: list[Any], location: str, errors: list[Error], single: bool = False
-) -> dict[str, Any]:
-    if not 0 < len(values) <= MAX_VALUES:
-        detail = f"a list has 1 to {MAX_VALUES} values, this one {len(values)}"
-        errors.append({"location": location, "detail": detail})
-        return {}
-    checked: dict[Any, None] = {}
-    for position, value in enumerate(values):
-        try:
-            checked[check(field, value)] = None
-        except WrongValueError as error:
-            if len(errors) < MAX_ERRORS:
-                errors.append(error.at(location if single else f"{location}.{position}"))
-    if field.type in DATES:
-        ranges = [_between(field, {"gte": first, "lte": last}) for first, last in checked]
-        return ranges[0] if len(ranges) == 1 else {"bool": {"should": ranges}}
-    if len(checked) == 1:
-        return {"term": {field.exact: next(iter(checked))}}
-    return {"terms": {field.exact: list(checked)}}
-
-
-def _range(
-    field: Field, condition: Mapping[str, Any], location: str, errors: list[Error]
-) -> dict[str, Any]:
-    if field.type in {"boolean", "flattened"}:
-        detail = f"a {field.type} field has no ranges; give a value or a list of values"
-        errors.append({"location": location, "detail": detail})
-        return {}
-    if not condition or condition.keys() - {"gte", "lte"}:
-        detail = 'a range is {"gte": from, "lte": to}, or one of the two'
-        errors.append({"location": location, "detail": detail})
-        return {}
-    bounds: dict[str, Any] = {}
-    order: dict[str, Any] = {}
-    for name, value in condition.items():
-        try:
-            bounds[name], order[name] = check_bound(field, value, name)
-        except WrongValueError as error:
-            errors.append(error.at(f"{location}.{name}"))
-    if len(order) == 2 and order["gte"] > order["lte"]:
-        errors.append({"location": location, "detail": "gte is above lte; swap them"})
-    return _between(field, bounds)
-
-
-def _between(field: Field, bounds: dict[str, Any]) -> dict[str, Any]:
-    if field.type in DATES:
-        bounds = {**bounds, "format": DATE_FORMAT}
-    return {"range": {field.exact: bounds}}
-
-
-def _sort(directions: Mapping[str, str], index: Index, errors: list[Error]) -> list[dict[str, Any]]:
+def _sort(
+    directions: dict[str, Any], index: Index, errors: list[Error], scored: bool = False
+) -> list[dict[str, Any]]:
     sort: list[dict[str, Any]] = []
+    if scored and not directions:
+        directions = {"_score": "desc"}
     for name, direction in directions.items():
         field = index.fields.find(name)
-        if field is None:
-            if len(errors) < MAX_ERRORS:
-                errors.append(_unknown(index.fields, name, "sort_by"))
+        if name == "_score" and scored and field is None:
+            sort.append({"_score": {"order": direction}})
+        elif field is None:
+            unknown_field(index.fields, name, "sort_by", errors)
         elif not field.sortable:
-            detail = f"a {field.type} field cannot be sorted by"
+            detail = f"{field.kind} cannot be sorted by"
             errors.append({"location": f"sort_by.{name[:255]}", "detail": detail})
         else:
             sort.append({field.exact: {"order": direction, "missing": "_last"}})
@@ -224,6 +331,18 @@ def _sort(directions: Mapping[str, str], index: Index, errors: list[Error]) -> l
     if any(field.type in _COARSE for field in key):
         sort.append({"_seq_no": {"order": "asc"}})
     return sort
+
+
+def _reversed(sort: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same order from its other end; a key's documents without a value come last, too."""
+    turned = []
+    for entry in sort:
+        ((name, how),) = entry.items()
+        other = {"order": "desc" if how["order"] == "asc" else "asc"}
+        if not name.startswith("_") or "missing" in how:
+            other["missing"] = "_first"
+        turned.append({name: other})
+    return turned
 
 
 def _key(index: Index) -> list[Field]:

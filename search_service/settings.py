@@ -1,5 +1,6 @@
 """Where Elasticsearch is and how the service behaves: the environment, or a `.env` file here."""
 
+import secrets
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,20 @@ class Settings(BaseSettings):
     search_timeout: float = Field(
         default=10.0, gt=0, le=3600, description="seconds that Elasticsearch has for one request"
     )
+    search_workers: int = Field(
+        default=1, ge=1, le=256, description="processes that answer requests"
+    )
+    search_secret: SecretStr | None = Field(
+        default=None,
+        description="seals cursors, at least 16 characters; on a change the old one after a comma; "
+        "unset: made at each start",
+    )
+    search_cursor_ttl: int = Field(
+        default=300, ge=10, le=86_400, description="seconds that a cursor in a walk is good for"
+    )
+    search_max_walks: int = Field(
+        default=100, ge=1, le=10_000, description="walks with cursors and exports at once"
+    )
     search_max_page_size: int = Field(
         default=1000, ge=1, le=10_000, description="most documents in one answer"
     )
@@ -51,6 +66,15 @@ class Settings(BaseSettings):
             raise ValueError("must be a host name alone: the port is ES_PORT, https is ES_USE_SSL")
         return value.strip("[]")
 
+    @field_validator("search_secret")
+    @classmethod
+    def _long_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and any(len(one.strip()) < 16 for one in value.get_secret_value().split(",")):
+            raise ValueError(
+                "a secret has at least 16 characters; make one with: openssl rand -hex 32"
+            )
+        return value
+
     @model_validator(mode="after")
     def _user_has_password(self) -> "Settings":
         if (self.es_user is None) != (self.es_password is None):
@@ -58,6 +82,13 @@ class Settings(BaseSettings):
         if self.es_user is not None and self.es_api_key is not None:
             raise ValueError("set ES_API_KEY, or ES_USER and ES_PASSWORD, not all of them")
         return self
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """What cursors are sealed with: the present secret first, then the ones before."""
+    if settings.search_secret is None:
+        return [secrets.token_hex(32)]
+    return [one.strip() for one in settings.search_secret.get_secret_value().split(",")]
 
 
 def connect(settings: Settings) -> AsyncElasticsearch:

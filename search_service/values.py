@@ -20,6 +20,12 @@ _DATE = re.compile(
 )
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]+)?")
+_RELATIVE = re.compile(r"now((?:[+-][0-9]{1,5}[yMwdhHms])*)(/[yMwdhHms])?")
+_STEP = re.compile(r"([+-])([0-9]+)([a-zA-Z])")
+_SECONDS = {"y": 31_622_400, "M": 2_678_400, "w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_NANOS_REACH = 1_700_000_000  # seconds before and after now that `date_nanos` can hold
+_MAX_STEPS = 5
+_DISTANCE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(m|km|mi|nmi|yd|ft)")
 # The integers up to here have a double of their own; above, 2.0**53 + 1 is another number.
 _EXACT_IN_DOUBLE = 2**53
 # What 64 bits of nanoseconds since 1970 can count, which is how `date_nanos` is stored.
@@ -67,15 +73,17 @@ def check(field: Field, value: object) -> Any:
 def check_bound(field: Field, value: object, name: str) -> tuple[Any, Any]:
     """A range's bound: what to send to Elasticsearch, and a key by which bounds compare.
 
-    A date without a time stands for its whole day, month, or year: `gte` takes its first instant,
-    `lte` its last.
+    A date without a time stands for its whole day, month, or year: `gte` and `lt` take its first
+    instant, `lte` and `gt` its last. A date relative to now compares with nothing: its key is None.
 
     Raises:
         WrongValueError: as for `check`.
     """
+    if field.type in DATES and isinstance(value, str) and value.startswith("now"):
+        return _relative(field, value), None
     checked = check(field, value)
     if field.type in DATES:
-        instant = checked[0 if name == "gte" else 1]
+        instant = checked[0 if name in {"gte", "lt"} else 1]
         return instant, instant
     if field.type == "ip":
         if "/" in checked:
@@ -84,6 +92,34 @@ def check_bound(field: Field, value: object, name: str) -> tuple[Any, Any]:
     if isinstance(checked, str):
         return checked, checked.encode()  # the order of keywords is that of their UTF-8 bytes
     return checked, checked
+
+
+def point(value: object) -> dict[str, float]:
+    """A place on the globe, from `{"lat": 52.5, "lon": 13.4}` in degrees.
+
+    Raises:
+        WrongValueError: it is not one.
+    """
+    expected = "a point: lat from -90 to 90 and lon from -180 to 180"
+    if not isinstance(value, dict) or value.keys() != {"lat", "lon"}:
+        raise WrongValueError(expected, value)
+    for name, limit in (("lat", 90), ("lon", 180)):
+        number = value[name]
+        if type(number) not in {int, float} or not -limit <= number <= limit:
+            raise WrongValueError(expected, number)
+    return {"lat": value["lat"], "lon": value["lon"]}
+
+
+def distance(value: object) -> str:
+    """A distance with its unit, such as `5km`.
+
+    Raises:
+        WrongValueError: it is not one.
+    """
+    match = _DISTANCE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or float(match[1]) == 0:
+        raise WrongValueError("a distance such as 5km, 300 m or 2.5mi, above 0", value)
+    return match[1] + match[2]
 
 
 def utf16_length(text: str) -> int:
@@ -181,6 +217,22 @@ def _date(field: Field, value: object) -> tuple[str, str]:
     if field.type == "date_nanos" and not _NANOS[0] <= first <= last <= _NANOS[1]:
         raise WrongValueError("date_nanos: a time from 1970 to 2262-04-11", value)
     return first, last
+
+
+def _relative(field: Field, value: str) -> str:
+    """Date math on the present time, as Elasticsearch takes it: `now-7d/d`."""
+    match = _RELATIVE.fullmatch(value)
+    expected = f"{_expected(field)}, or relative to now, such as now-7d, now+1M or now-1y/y"
+    if match is None:
+        raise WrongValueError(expected, value)
+    steps = _STEP.findall(match[1])
+    if len(steps) > _MAX_STEPS:
+        raise WrongValueError(f"{expected}, of at most {_MAX_STEPS} steps", value)
+    if field.type == "date_nanos":
+        reach = sum(int(count) * _SECONDS[unit.replace("H", "h")] for _, count, unit in steps)
+        if reach > _NANOS_REACH:
+            raise WrongValueError("date_nanos: a time from 1970 to 2262-04-11", value)
+    return value
 
 
 def _period(match: re.Match[str]) -> tuple[str, str]:

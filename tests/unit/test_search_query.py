@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_service import query
+from search_service import conditions
 from search_service.cursors import Place
 from search_service.errors import ServiceError
 from search_service.indices import Index, served
@@ -145,7 +145,7 @@ def test_fields_are_leaves_of_the_mapping() -> None:
     ("request_", "words"),
     [
         ({"query_fields": {"notes": "x"}}, "cannot be filtered"),
-        ({"query_fields": {"lines.sku": "x"}}, "cannot be filtered"),
+        ({"query_fields": {"lines": {"sku": "x"}}}, "lines.sku"),
         ({"query_fields": {"hidden": "x"}}, "cannot be filtered"),
         ({"query_fields": {"other": 1}}, "unknown field"),
         ({"query_fields": {"owner": 1}}, "owner.name"),
@@ -173,12 +173,15 @@ def test_a_scroll_of_a_coarse_key_takes_a_sequence_number_too() -> None:
         scroll_body(index, [], Place([1]), 1)
 
 
+OPERATORS = [
+    *("gt", "gte", "lt", "lte", "not", "exists", "null", "prefix", "contains", "words", "near"),
+    *("box", "element", "any", "all", "phrase", "lat", "lon", "within", "query", "script", "$x"),
+]
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("2020-01")
 values = st.recursive(
     scalars,
     lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["gte", "lte", "gt", "query", "$x"]), inner, max_size=3)
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(OPERATORS), inner, max_size=3)
     ),
     max_leaves=6,
 )
@@ -199,19 +202,27 @@ def outcome(function: Any, *arguments: Any) -> dict[str, Any] | ServiceError:
 def test_whatever_is_asked_becomes_a_term_a_range_or_a_clear_no(
     conditions: dict[str, Any],
 ) -> None:
-    request = SearchRequest(index="things", query_fields=conditions)
+    request = SearchRequest(index="things", query_fields=conditions, filter={"none": [conditions]})
     body = outcome(search_body, request, index_of(), 10)
     if isinstance(body, ServiceError):
         assert body.status == 422
         assert body.errors
     else:
         json.dumps(body, allow_nan=False).encode()
-        assert set(kinds(body["query"])) <= {"match_all", "bool", "term", "terms", "range"}
+        assert set(kinds(body["query"])) <= ALLOWED
+
+
+ALLOWED = {
+    *("match_all", "bool", "term", "terms", "range", "exists", "prefix", "match", "match_phrase"),
+    *("multi_match", "nested", "geo_distance", "geo_bounding_box", "ids"),
+}
 
 
 def kinds(query: dict[str, Any]) -> list[str]:
     (kind,) = query
-    inner = query[kind].get("filter", []) + query[kind].get("should", []) if kind == "bool" else []
+    inner = [query[kind]["query"]] if kind == "nested" else []
+    if kind == "bool":
+        inner = [part for parts in query[kind].values() for part in parts]
     return [kind, *(name for part in inner for name in kinds(part))]
 
 
@@ -236,6 +247,6 @@ def test_nearest_names_are_looked_for_only_as_often_as_they_are_shown(
         asked.append(name)
         return ""
 
-    monkeypatch.setattr(query, "nearest", nearest)
+    monkeypatch.setattr(conditions, "nearest", nearest)
     mistake(fields=[f"x{number}" for number in range(1000)], sort_by={"y": "asc"})
     assert len(asked) <= 21

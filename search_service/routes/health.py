@@ -1,0 +1,44 @@
+"""Whether the service can answer."""
+
+from fastapi import APIRouter, Request
+
+from search_service.answers import ElasticsearchHealth, Health, IndexHealth
+from search_service.context import catalog, client, settings
+from search_service.indices import freshness
+from search_service.routes.indices import freshness_of
+from search_service.routes.problems import problems
+
+HEALTH_TIMEOUT = 2.0  # seconds, below the usual patience of a probe
+
+router = APIRouter()
+
+
+@router.get("/health", summary="Health", responses=problems())
+async def health(request: Request) -> Health:
+    """Elasticsearch's status and the sync lag of each index; 503 when Elasticsearch is away.
+
+    With SEARCH_MAX_LAG set, an index that lags more, or whose lag is unknown, is `degraded`.
+    """
+    given = settings(request)
+    timeout = min(HEALTH_TIMEOUT, given.search_timeout)
+    # Not info() or ping(): the health of the cluster is what a search needs.
+    cluster = await client(request).options(request_timeout=timeout).cluster.health()
+    found = await catalog(request).all()
+    fresh = await freshness(client(request), found, timeout)
+    lags = []
+    for index in found:
+        known = fresh.get(index.name)
+        limit = given.search_max_lag
+        late = limit is not None and (known is None or known.lag > limit)
+        lags.append(
+            IndexHealth(
+                index=index.name, status="degraded" if late else "ok", **freshness_of(known)
+            )
+        )
+    degraded = cluster["status"] == "red" or any(lag.status == "degraded" for lag in lags)
+    return Health(
+        status="degraded" if degraded else "ok",
+        elasticsearch=ElasticsearchHealth(status=cluster["status"]),
+        max_lag_seconds=given.search_max_lag,
+        indices=lags,
+    )
