@@ -57,9 +57,9 @@ torture: setup ## Try to lose a row (SEEDS=200: how many runs; SEED=7: that one 
 demo: setup ## Load and search the demo's tables (DEMO_EXIT=1: stop after the searches)
 	@$(BIN)/python -m dev.demo
 
-bench: setup ## Measure everything, for half an hour (ROUNDS=5 SCALE=1 SEED=: docs/benchmarks.md)
+bench: setup ## Measure everything, for half an hour (ROUNDS=5 SCALE=1 SEED= TABLES=: docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SCALE),--scale $(SCALE)) \
-	    $(if $(SEED),--seed $(SEED))
+	    $(if $(SEED),--seed $(SEED)) $(if $(TABLES),--tables $(TABLES))
 
 bench-compare: setup ## Tell what became slower or larger from A=… to B=…, files of `make bench`
 	@$(BIN)/python -m benchmarks.compare $(A) $(B)

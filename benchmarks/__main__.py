@@ -34,16 +34,27 @@ _ROOT = Path(__file__).parents[1]
 SMALLEST = 0.001
 """The scale below which tables would have too few rows."""
 
+_MAIN = "narrow"
+"""The table beside whose ceiling other figures are put."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="repetitions of each load (5)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of rows (1)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32), help="of the order")
+    parser.add_argument(
+        "--tables",
+        default=list(tables.SHAPES),
+        type=lambda given: given.split(","),
+        help=f"of the first loads, separated by commas ({','.join(tables.SHAPES)})",
+    )
     parser.add_argument("--output", type=Path, default=_ROOT / "build" / "bench.json")
     given = parser.parse_args()
     if given.rounds < 1 or given.scale < SMALLEST:
         parser.error(f"one round at least, and a scale of {SMALLEST} at least")
+    if _MAIN not in given.tables or set(given.tables) - set(tables.SHAPES):
+        parser.error(f"the tables are {', '.join(tables.SHAPES)}; {_MAIN} is always one of them")
     # SIGTERM too is to stop the servers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=True, highlight=False)
@@ -53,7 +64,7 @@ def main() -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
         console.print(f"{minutes:3}:{seconds:02}  {text}", soft_wrap=True)
 
-    plan = Plan(given.rounds, given.scale, given.seed, say)
+    plan = Plan(given.rounds, given.scale, given.seed, say, given.tables)
     say(f"seed {plan.seed}, {plan.rounds} rounds, scale {plan.scale:g}")
     with started() as servers:
         results = measure(servers, plan)
@@ -73,9 +84,9 @@ def measure(servers: Servers, plan: Plan) -> Results:
         scale=plan.scale,
     )
     feeders = {}
-    for name, shape in tables.SHAPES.items():
+    for name in plan.tables:
         with servers.connect() as connection:
-            tables.make(connection, shape, plan.rows(loads.ROWS[name]))
+            tables.make(connection, tables.SHAPES[name], plan.rows(loads.ROWS[name]))
         # These loads warm the node up, too.
         found = run(
             "ceiling:best",
@@ -88,8 +99,8 @@ def measure(servers: Servers, plan: Plan) -> Results:
         feeders[name] = ceiling.Feeder(**found["best"])
         plan.say(f"{name}: the ceiling is best reached by {feeders[name]}")
     results.records += loads.measure(servers, plan, feeders)
-    results.records += loads.growth(servers, plan, feeders["narrow"])
-    results.records += changes.measure(servers, plan, feeders["narrow"])
+    results.records += loads.growth(servers, plan, feeders[_MAIN])
+    results.records += changes.measure(servers, plan, feeders[_MAIN])
     repetitions = min(plan.rounds, reconcile.REPETITIONS)
     results.records += reconcile.measure(servers, plan, plan.rows(reconcile.ROWS), repetitions)
     results.records += ticks.measure(servers, plan)

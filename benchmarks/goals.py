@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks import generations, pressure
-from benchmarks.loads import ROWS
 from benchmarks.records import Record, Results
 from benchmarks.report import number
 
@@ -21,7 +20,7 @@ class Goal:
 
 def goals(results: Results) -> Iterator[Goal]:
     """All goals that the benchmark can judge. Raises LookupError where a figure is missing."""
-    for table in ROWS:
+    for table in results.ceiling:
         asset, step = (
             _ratio(results.find(f"{table} · asset · {speed}"))
             for speed in ("speed", "speed of the whole step")
@@ -31,12 +30,12 @@ def goals(results: Results) -> Iterator[Goal]:
             f"{asset:.2f} (the whole step: {step:.2f})",
             asset >= 0.9,
         )
-    for table in ROWS:
+    for table in results.ceiling:
         times = results.find(f"{table} · asset · beside streaming_bulk").value
         yield Goal(
             f"{table}: at least 5 times as fast as `streaming_bulk`", f"{times:.1f} ×", times >= 5
         )
-    for table in ROWS:
+    for table in results.ceiling:
         engine, asset, ceiling = (
             results.find(f"{table} · {method} · client CPU").value
             for method in ("engine", "asset", "ceiling")
@@ -47,7 +46,7 @@ def goals(results: Results) -> Iterator[Goal]:
             f"{ceiling:.2f} s)",
             engine <= 1.2,
         )
-    for table in ROWS:
+    for table in results.ceiling:
         above = results.find(f"{table} · asset · memory above idle").value
         yield Goal(
             f"{table}: client memory at most 150 MB above its idle size",

@@ -61,10 +61,10 @@ class Load:
 def measure(servers: Servers, plan: Plan, feeders: Feeders) -> list[Record]:
     """Each table by each method, in random order within each round."""
     found: dict[str, dict[str, list[Load]]] = {
-        table: {method: [] for method in METHODS} for table in ROWS
+        table: {method: [] for method in METHODS} for table in plan.tables
     }
     for number in range(plan.rounds):
-        for table in plan.rng.sample(list(ROWS), len(ROWS)):
+        for table in plan.rng.sample(plan.tables, len(plan.tables)):
             for method in plan.rng.sample(list(METHODS), len(METHODS)):
                 given = HELPERS_ROWS if method not in (CEILING, *_THE_PROJECT) else ROWS
                 rows = plan.rows(given[table])

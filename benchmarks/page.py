@@ -37,7 +37,7 @@ def page(results: Results) -> str:
 
 def _circumstances(results: Results) -> Iterator[str]:
     yield "## What was measured on\n"
-    if results.scale != 1 or results.rounds < 3:
+    if results.scale != 1 or results.rounds < 3 or results.ceiling.keys() != SHAPES.keys():
         yield (
             f"**A short run** (`ROUNDS={results.rounds} SCALE={results.scale:g}`): small tables or "
             "few repetitions, so that its figures say little.\n"
@@ -57,8 +57,8 @@ def _goals(results: Results) -> Iterator[str]:
 
 def _loads(results: Results) -> Iterator[str]:
     yield "## First loads\n"
-    for name, shape in SHAPES.items():
-        yield f"### {name}: {shape.says}\n"
+    for name in results.ceiling:
+        yield f"### {name}: {SHAPES[name].says}\n"
         best = results.ceiling[name]["best"]
         yield (
             f"The ceiling is best reached by requests of {best['documents']:,} documents over "
@@ -89,7 +89,7 @@ def _loads(results: Results) -> Iterator[str]:
                 _spread(results.find(f"{name} · {method} · start of the process")),
                 _spread(results.find(f"{name} · {method} · first search")),
             ]
-            for name in SHAPES
+            for name in results.ceiling
             for method in loads.METHODS
         ),
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks.indices import SAMPLE
+from benchmarks.tables import SHAPES
 
 
 @dataclass
@@ -17,6 +18,8 @@ class Plan:
     seed: int
     say: Callable[[str], None]
     """Tells how far it is."""
+    tables: list[str] = field(default_factory=lambda: list(SHAPES))
+    """Those that are loaded in all ways."""
     rng: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
