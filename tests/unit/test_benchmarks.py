@@ -256,4 +256,4 @@ def test_the_page_says_that_a_short_run_says_little() -> None:
 
 def test_a_page_of_unfinished_results_names_what_is_missing() -> None:
     with pytest.raises(LookupError, match="narrow · asset · speed"):
-        page.page(results())
+        page.page(replace(whole(), records=[]))
