@@ -26,6 +26,11 @@ def index_asset(table: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=spec.key.to_python_identifier(),
         specs=[spec],
+        # Dagster would name these inputs after the tables, whose names may have blanks.
+        ins={
+            f"upstream_{number}": dg.AssetIn(dep.asset_key, dagster_type=dg.Nothing)
+            for number, dep in enumerate(spec.deps)
+        },
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
     )

@@ -80,15 +80,15 @@ def result(report: Report, source: Source) -> Metadata:
 
 
 def _sample(documents: list[dict[str, Any]]) -> dg.TableMetadataValue:
+    names = list(documents[0])
     records = [
-        dg.TableRecord(
-            {
-                name: json.dumps(value) if isinstance(value, dict | list) else value
-                for name, value in document.items()
-                if value is not None
-            }
-        )
+        # Dagster takes records of the same fields alone, and a document may lack what is NULL.
+        dg.TableRecord({name: _cell(document.get(name)) for name in names})
         for document in documents
     ]
-    columns = [dg.TableColumn(name) for name in documents[0]]
+    columns = [dg.TableColumn(name) for name in names]
     return dg.MetadataValue.table(records, schema=dg.TableSchema(columns=columns))
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict | list) else value
