@@ -5,6 +5,7 @@ from contextlib import suppress
 import typer
 
 from pg_es_pipeline.commands.check import check
+from pg_es_pipeline.commands.init import init
 from pg_es_pipeline.commands.reindex import reindex, rollback
 from pg_es_pipeline.commands.retry import retry
 from pg_es_pipeline.commands.status import status
@@ -22,6 +23,7 @@ def _commands() -> None:
     """Keeps `pg-es` a group of commands, however few there are."""
 
 
+app.command()(init)
 app.command()(check)
 app.command()(status)
 app.command()(verify)
