@@ -7,7 +7,7 @@ COPY pyproject.toml requirements.txt README.md LICENSE ./
 COPY pg_es_pipeline pg_es_pipeline
 COPY search_service search_service
 # The tested versions, and of these only what the project needs at run time.
-RUN /opt/venv/bin/pip install --no-cache-dir -c requirements.txt .
+RUN /opt/venv/bin/pip install --no-cache-dir -c requirements.txt '.[otel]'
 
 FROM python:3.11-slim
 # Numeric, so that Kubernetes can see that it is not root.

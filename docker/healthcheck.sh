@@ -3,7 +3,7 @@
 set -euo pipefail
 
 case "${SERVICE_TYPE:-}" in
-    api) url="http://127.0.0.1:${SEARCH_PORT:-8000}/health" ;;
+    api) url="http://127.0.0.1:${SEARCH_PORT:-8000}/health/ready" ;;
     # One process of the three less, and the container has ended: the webserver speaks for all.
     sync) url="http://127.0.0.1:${DAGSTER_WEBSERVER_PORT:-3000}/server_info" ;;
     *) exit 1 ;;

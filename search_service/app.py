@@ -2,24 +2,32 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.gzip import GZipMiddleware
 
+from search_service import middleware, openapi, probes
+from search_service.access.callers import Callers
 from search_service.caps import Caps
 from search_service.cursors import Seal
 from search_service.elastic import Elastic
-from search_service.errors import BodyLimit, install_handlers
+from search_service.errors import install_handlers
+from search_service.freshness import FreshnessCache
 from search_service.indices import Catalog
+from search_service.limits import Limiter, parse_rates
+from search_service.metrics import Metrics
+from search_service.overload import Breaker, Lane
 from search_service.points import Points, Slots
 from search_service.routes import router
 from search_service.settings import Settings, connect, secrets_of
+from search_service.tracing import tracer
 
 API_VERSION = "1.0.0"
 """Of the interface: its first part changes when a caller has to."""
 
 COMPRESSED = 1024  # bytes from which an answer is compressed, for who takes that
+EXPORTS = 8  # a process has one lane for exports for so many searches at once
 
 DESCRIPTION = """Search over the PostgreSQL tables that pg-es-pipeline keeps in step with
 Elasticsearch. `GET /indices` lists what can be searched, `GET /indices/{index}/fields` the fields.
@@ -27,50 +35,67 @@ Every error is a problem as in RFC 9457 (`application/problem+json`) that says w
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service for these settings. It starts, and answers 503, when Elasticsearch is away."""
+    """The service for these settings. It starts, and answers 503, when Elasticsearch is away.
+
+    Raises:
+        search_service.access.rules.RulesError: the file of SEARCH_ACCESS cannot be used.
+        search_service.tracing.TracingError: traces are asked for, and cannot be made.
+    """
+    callers = Callers(settings.search_access, Caps(page_size=settings.search_max_page_size))
+    redis = settings.search_redis_url
+    limiter = Limiter(
+        parse_rates(settings.search_rate_limit) if settings.search_rate_limit else (),
+        redis.get_secret_value() if redis else None,
+    )
+    metrics = Metrics()
+    traces = tracer()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with connect(settings) as client, Elastic(settings) as elastic:
+        breaker = Breaker()
+        async with connect(settings, breaker) as client, Elastic(settings, breaker) as elastic:
+            catalog = Catalog(client)
             slots = Slots(settings.search_max_walks)
             points = Points(elastic, slots, settings.search_cursor_ttl)
             app.state.settings = settings
             app.state.client = client
-            app.state.catalog = Catalog(client)
+            app.state.catalog = catalog
             app.state.elastic = elastic
             app.state.points = points
-            app.state.caps = Caps(page_size=settings.search_max_page_size)
             app.state.seal = Seal(secrets_of(settings), settings.search_cursor_ttl)
+            app.state.breaker = breaker
+            app.state.metrics = metrics
+            app.state.freshness = FreshnessCache(client, catalog, metrics, settings.search_timeout)
             yield
             await points.closed()
+        await limiter.close()
+        metrics.close()
+        if traces is not None:
+            traces.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
+        static_url="/docs/assets",
         title="pg-es-pipeline search",
         description=DESCRIPTION,
         version=API_VERSION,
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED, compresslevel=4)
-    app.add_middleware(BodyLimit)
     app.include_router(router)
+    app.include_router(probes.router)
     install_handlers(app)
-    _document_problems(app)
+    openapi.complete(app, closed=callers.closed)
+    width = settings.search_max_concurrency
+    # The last is the outermost.
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED, compresslevel=4)
+    app.add_middleware(
+        middleware.Admit,
+        lane=Lane(width),
+        exports=Lane(max(1, width // EXPORTS)),
+        patience=settings.search_timeout,
+        metrics=metrics,
+    )
+    app.add_middleware(middleware.Access, callers=callers, limiter=limiter, metrics=metrics)
+    app.add_middleware(middleware.Observe, metrics=metrics, tracer=traces)
     return app
-
-
-def _document_problems(app: FastAPI) -> None:
-    """Give the error answers their real media type; FastAPI can only say `application/json`."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            for path in generate()["paths"].values():
-                for operation in path.values():
-                    for status, answer in operation["responses"].items():
-                        if int(status) >= 400:
-                            content = answer["content"]
-                            content["application/problem+json"] = content.pop("application/json")
-        return generate()
-
-    app.openapi = openapi  # type: ignore[method-assign]

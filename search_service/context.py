@@ -7,10 +7,12 @@ from typing import Any, TypeVar
 from elasticsearch import AsyncElasticsearch, NotFoundError
 from fastapi import Request
 
+from search_service.access.callers import Caller
 from search_service.caps import Caps
 from search_service.cursors import Seal
 from search_service.elastic import Elastic
 from search_service.errors import client_left, feature_denied, invalid, unknown_index
+from search_service.freshness import HEADERS, FreshnessCache
 from search_service.indices import Catalog, Index
 from search_service.points import Points
 from search_service.settings import Settings
@@ -27,14 +29,32 @@ async def find(request: Request, name: str) -> Index:
         search_service.errors.ServiceError: it is not served.
         elastic_transport.TransportError, elasticsearch.ApiError: Elasticsearch fails.
     """
-    return await catalog(request).get(name)
+    index = await catalog(request).get(name, caller(request).view)
+    state = request.scope["state"]
+    freshness: FreshnessCache = request.app.state.freshness
+    if state.setdefault("index", name) == name:
+        state["headers"].update(freshness.headers(name))
+    else:  # several at once: no header can be said of all
+        state["index"] = ""
+        for header in HEADERS:
+            state["headers"].pop(header, None)
+    return index
+
+
+async def visible(request: Request) -> list[Index]:
+    """All indexes that the caller may see, as it sees them; raises as `find` does."""
+    return await catalog(request).all(caller(request).view)
+
+
+def caller(request: Request) -> Caller:
+    """Who asks."""
+    found: Caller = request.state.caller
+    return found
 
 
 def caps(request: Request) -> Caps:
     """What this caller may ask for."""
-    caller = getattr(request.state, "caller", None)
-    found: Caps = request.app.state.caps if caller is None else caller.limits
-    return found
+    return caller(request).limits
 
 
 def permit(request: Request, *features: str) -> Caps:

@@ -17,6 +17,7 @@ from elastic_transport import (
 from elasticsearch import ApiError
 from elasticsearch.exceptions import HTTP_EXCEPTIONS
 
+from search_service.overload import Breaker
 from search_service.settings import Settings
 
 _CONNECTIONS = 256  # more than Elasticsearch works on at once; waiting is for the limits before it
@@ -27,7 +28,7 @@ _NDJSON = HttpHeaders({"accept": "application/json", "content-type": "applicatio
 class Elastic:
     """One node, over connections that are kept."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, breaker: Breaker) -> None:
         headers = HttpHeaders({"user-agent": "pg-es-search"})
         if settings.es_api_key:
             headers["authorization"] = f"ApiKey {settings.es_api_key.get_secret_value()}"
@@ -35,6 +36,7 @@ class Elastic:
             pair = f"{settings.es_user}:{settings.es_password.get_secret_value()}"
             headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         self.timeout = settings.search_timeout
+        self._breaker = breaker
         self._node = AiohttpHttpNode(
             NodeConfig(
                 scheme="https" if settings.es_use_ssl else "http",
@@ -105,13 +107,14 @@ class Elastic:
     async def _perform(
         self, method: str, target: str, body: bytes | None, headers: HttpHeaders
     ) -> tuple[ApiResponseMeta, bytes]:
-        try:
-            meta, raw = await self._node.perform_request(method, target, body, headers)
-        except ConnectionError:
-            # It may have closed a kept connection in the same moment; a second one is new.
-            meta, raw = await self._node.perform_request(method, target, body, headers)
-        if meta.status >= 400:
-            raise _refusal(meta, raw)
+        with self._breaker.request():
+            try:
+                meta, raw = await self._node.perform_request(method, target, body, headers)
+            except ConnectionError:
+                # It may have closed a kept connection in the same moment; a second one is new.
+                meta, raw = await self._node.perform_request(method, target, body, headers)
+            if meta.status >= 400:
+                raise _refusal(meta, raw)
         return meta, raw
 
     def _timed(self, body: dict[str, Any]) -> bytes:

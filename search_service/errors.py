@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +121,23 @@ def client_left() -> ServiceError:
     return ServiceError(499, "client-left", "Client left", detail)
 
 
+def body_too_large() -> ServiceError:
+    """The body has more than `MAX_BODY_BYTES`."""
+    detail = f"A request may have {MAX_BODY_BYTES:,} bytes. Split the lists of values over several."
+    return ServiceError(413, "body-too-large", "Body too large", detail)
+
+
+def elasticsearch_away(retry_after: int = 1) -> ServiceError:
+    """Elasticsearch cannot be reached, or is left alone for so many seconds more."""
+    return ServiceError(
+        503,
+        "elasticsearch-away",
+        "Search is unavailable",
+        "Elasticsearch cannot be reached. Try again later.",
+        headers={"Retry-After": str(retry_after)},
+    )
+
+
 def shown(value: object) -> str:
     """A value from a request, for an error message: JSON, shortened; containers only by name."""
     if isinstance(value, dict):
@@ -144,10 +161,10 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(TransportError, _elasticsearch_away)
     app.add_exception_handler(ApiError, _elasticsearch_refused)
-    app.add_exception_handler(Exception, _unexpected)
 
 
-def _respond(problem: ServiceError) -> Response:
+def respond(scope: Scope, problem: ServiceError) -> Response:
+    """The problem as the answer to a request."""
     content: dict[str, Any] = {
         "type": f"urn:pg-es-search:{problem.kind}",
         "title": problem.title,
@@ -156,6 +173,8 @@ def _respond(problem: ServiceError) -> Response:
     }
     if problem.errors:
         content["errors"] = list(problem.errors)
+    if request_id := scope.get("state", {}).get("request_id"):
+        content["request_id"] = request_id
     # ASCII, because a request's half surrogate pairs, shown again, have no UTF-8 form.
     return Response(
         json.dumps(content, ensure_ascii=True),
@@ -167,7 +186,7 @@ def _respond(problem: ServiceError) -> Response:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    return _respond(error)
+    return respond(request.scope, error)
 
 
 async def _request_invalid(request: Request, error: Exception) -> Response:
@@ -176,14 +195,18 @@ async def _request_invalid(request: Request, error: Exception) -> Response:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/json":
             detail = "Send the body as JSON, with the header Content-Type: application/json."
-            return _respond(ServiceError(415, "not-json", "Unsupported media type", detail))
+            return respond(
+                request.scope, ServiceError(415, "not-json", "Unsupported media type", detail)
+            )
     errors: list[Error] = []
     for item in error.errors():
         source, *path = item["loc"]
         if item["type"] == "json_invalid":
             reason = item.get("ctx", {}).get("error", "it cannot be parsed")
             detail = f"The body is not valid JSON: {reason}."
-            return _respond(ServiceError(400, "malformed-body", "Malformed body", detail))
+            return respond(
+                request.scope, ServiceError(400, "malformed-body", "Malformed body", detail)
+            )
         location = ".".join(map(str, path)) or str(source)
         messages = {
             "extra_forbidden": "is not known here; see /docs for what is",
@@ -192,7 +215,7 @@ async def _request_invalid(request: Request, error: Exception) -> Response:
         }
         message = messages.get(item["type"], item["msg"].removeprefix("Value error, "))
         errors.append({"location": location, "detail": message})
-    return _respond(invalid(errors))
+    return respond(request.scope, invalid(errors))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -201,24 +224,20 @@ async def _http(request: Request, error: Exception) -> Response:
         400: ("malformed-body", "Malformed body", "The body cannot be read as JSON."),
         404: ("unknown-path", "Not found", "There is nothing at this path; see /docs."),
         405: ("wrong-method", "Method not allowed", "See /docs for this path's methods."),
-        413: (
-            "body-too-large",
-            "Body too large",
-            f"A request may have {MAX_BODY_BYTES:,} bytes. Split the lists of values over several.",
-        ),
     }
     kind, title, detail = kinds.get(
         error.status_code, ("http-error", str(error.detail), "See /docs.")
     )
-    return _respond(ServiceError(error.status_code, kind, title, detail, headers=error.headers))
+    return respond(
+        request.scope, ServiceError(error.status_code, kind, title, detail, headers=error.headers)
+    )
 
 
 async def _elasticsearch_away(request: Request, error: Exception) -> Response:
     log.warning("elasticsearch_unreachable", reason=type(error).__name__)
     if isinstance(error, ConnectionTimeout):
-        return _respond(_timed_out())
-    detail = "Elasticsearch cannot be reached. Try again later."
-    return _respond(ServiceError(503, "elasticsearch-away", "Search is unavailable", detail))
+        return respond(request.scope, _timed_out())
+    return respond(request.scope, elasticsearch_away())
 
 
 async def _elasticsearch_refused(request: Request, error: Exception) -> Response:
@@ -226,7 +245,7 @@ async def _elasticsearch_refused(request: Request, error: Exception) -> Response
     status = error.meta.status
     log.warning("elasticsearch_refused", status=status, reason=error.message)
     if status == 504:
-        return _respond(_timed_out())
+        return respond(request.scope, _timed_out())
     if status in {401, 403}:
         kind = "elasticsearch-denied"
         detail = "Elasticsearch refuses this service's credentials; its operator must correct them."
@@ -236,7 +255,7 @@ async def _elasticsearch_refused(request: Request, error: Exception) -> Response
     else:
         kind = "elasticsearch-failed"
         detail = "Elasticsearch cannot answer this now. Try again later."
-    return _respond(ServiceError(503, kind, "Search is unavailable", detail))
+    return respond(request.scope, ServiceError(503, kind, "Search is unavailable", detail))
 
 
 def _timed_out() -> ServiceError:
@@ -244,27 +263,7 @@ def _timed_out() -> ServiceError:
     return ServiceError(504, "elasticsearch-timeout", "Search timed out", detail)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    detail = "This is a defect of the service; its log has the details."
-    return _respond(ServiceError(500, "internal", "Internal error", detail))
-
-
-class BodyLimit:
-    """Middleware: ends a request with 413 once its body passes `MAX_BODY_BYTES`."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what is received, since a chunked body announces no length."""
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                raise HTTPException(413)
-            return message
-
-        await self.app(scope, counted, send)
+def unexpected() -> ServiceError:
+    """A defect of the service."""
+    detail = "This is a defect of the service; its log has the details, by the request_id."
+    return ServiceError(500, "internal", "Internal error", detail)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +41,10 @@ class Index:
     filters: tuple[dict[str, Any], ...] = ()
 
 
+View = Callable[[Index], Index | None]
+"""How a caller sees an index; None: not at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """All changes committed before `in_step_at` are in the index; `lag` is its age in seconds."""
@@ -59,27 +63,35 @@ class Catalog:
     def __init__(self, client: AsyncElasticsearch) -> None:
         self._client = client
         self._indices: Mapping[str, Index] = {}
+        self._answer: Any = None
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
 
-    async def get(self, name: str) -> Index:
-        """The index of that name.
+    async def get(self, name: str, view: View = lambda index: index) -> Index:
+        """The index of that name as the view shows it.
 
         Raises:
-            search_service.errors.ServiceError: it is not served.
+            search_service.errors.ServiceError: it is not served, or the view shows none such.
             elastic_transport.TransportError, elasticsearch.ApiError: Elasticsearch fails.
         """
-        await self._refresh(_MAX_AGE)
-        if name not in self._indices:
-            await self._refresh(_MIN_AGE)
-        if name not in self._indices:
-            raise unknown_index(name)
-        return self._indices[name]
+        # What a view does not show takes the same way as what there is not: also as long.
+        for max_age in (_MAX_AGE, _MIN_AGE):
+            await self._refresh(max_age)
+            index = self._indices.get(name)
+            seen = view(index) if index else None
+            if seen is not None:
+                return seen
+        raise unknown_index(name)
 
-    async def all(self) -> list[Index]:
-        """The served indexes by name; raises as `get` does."""
+    async def all(self, view: View = lambda index: index) -> list[Index]:
+        """The served indexes by name, as the view shows them; raises as `get` does."""
         await self._refresh(_MIN_AGE)
-        return sorted(self._indices.values(), key=lambda index: index.name)
+        seen = [shown for index in self._indices.values() if (shown := view(index)) is not None]
+        return sorted(seen, key=lambda index: index.name)
+
+    def known(self) -> list[Index]:
+        """All indexes that were there when Elasticsearch was asked last."""
+        return list(self._indices.values())
 
     def forget(self) -> None:
         """Read again at the next use: a generation was found to be gone."""
@@ -96,7 +108,9 @@ class Catalog:
                 index="*",
                 filter_path=["*.aliases", "*.mappings", "*.settings.index.max_result_window"],
             )
-            self._indices = served(answer.body)
+            # What has not changed stays the same object, by which callers' views are kept.
+            if answer.body != self._answer:
+                self._answer, self._indices = answer.body, served(answer.body)
             self._read_at = asked_at
 
 
@@ -174,7 +188,11 @@ async def count_documents(
     for index in indices:
         searches += [
             {"index": index.generation, "allow_partial_search_results": False},
-            {"size": 0, "track_total_hits": True},
+            {
+                "size": 0,
+                "track_total_hits": True,
+                "query": {"bool": {"filter": list(index.filters)}},
+            },
         ]
     answer = await client.msearch(searches=searches)
     counts: dict[str, int | None] = {}

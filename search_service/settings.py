@@ -1,12 +1,19 @@
 """Where Elasticsearch is and how the service behaves: the environment, or a `.env` file here."""
 
 import secrets
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
+from elastic_transport import AsyncTransport
 from elasticsearch import AsyncElasticsearch
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from search_service.limits import parse_rates
+from search_service.overload import Breaker
+
+_REDIS = ("redis://", "rediss://", "unix://")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -58,6 +65,21 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="seconds of sync lag from which /health says degraded; unset: only reported",
     )
+    search_access: Path | None = Field(
+        default=None, description="YAML file of roles, API keys, and token issuers"
+    )
+    search_open: bool = Field(
+        default=False, description="serve everybody everything, also where others can reach it"
+    )
+    search_rate_limit: str | None = Field(
+        default=None, description="requests of one caller, such as 100/second;1000/minute"
+    )
+    search_redis_url: SecretStr | None = Field(
+        default=None, description="Redis in which all processes count requests together"
+    )
+    search_max_concurrency: int = Field(
+        default=32, ge=1, le=10_000, description="searches under way at once in a process"
+    )
 
     @field_validator("es_host")
     @classmethod
@@ -75,6 +97,33 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("search_rate_limit")
+    @classmethod
+    def _is_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_rates(value)
+        return value
+
+    @field_validator("search_redis_url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(_REDIS):
+            raise ValueError("must be such as redis://host:6379/0 or rediss://:password@host:6380")
+        return value
+
+    @model_validator(mode="after")
+    def _is_closed_or_said_to_be_open(self) -> "Settings":
+        if self.search_access is not None and self.search_open:
+            raise ValueError("SEARCH_OPEN and SEARCH_ACCESS exclude each other: unset one of them")
+        if self.search_access is None and not self.search_open and not _is_near(self.search_host):
+            raise ValueError(
+                f"SEARCH_HOST={self.search_host} can be reached from other machines, and nothing "
+                "says who may read what. Name a file of roles and keys in SEARCH_ACCESS (`pg-es-"
+                "search key NAME` makes a key), or set SEARCH_OPEN=true if everybody who reaches "
+                "the service may read every index"
+            )
+        return self
+
     @model_validator(mode="after")
     def _user_has_password(self) -> "Settings":
         if (self.es_user is None) != (self.es_password is None):
@@ -91,7 +140,26 @@ def secrets_of(settings: Settings) -> list[str]:
     return [one.strip() for one in settings.search_secret.get_secret_value().split(",")]
 
 
-def connect(settings: Settings) -> AsyncElasticsearch:
+def _is_near(host: str) -> bool:
+    """Whether an address to listen on is for this machine alone."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Guarded(AsyncTransport):
+    """Asks Elasticsearch unless it is being left alone."""
+
+    breaker: Breaker
+
+    async def perform_request(self, *given: Any, **named: Any) -> Any:  # type: ignore[override]
+        """As `AsyncTransport`; raises ServiceError, too."""
+        with self.breaker.request():
+            return await super().perform_request(*given, **named)
+
+
+def connect(settings: Settings, breaker: Breaker) -> AsyncElasticsearch:
     """A client that makes no request until it is used; the caller closes it."""
     scheme = "https" if settings.es_use_ssl else "http"
     options: dict[str, Any] = {}
@@ -101,15 +169,19 @@ def connect(settings: Settings) -> AsyncElasticsearch:
         options["basic_auth"] = (settings.es_user, settings.es_password.get_secret_value())
     if settings.es_use_ssl and settings.es_ca_certs:
         options["ca_certs"] = str(Path(settings.es_ca_certs))
-    return AsyncElasticsearch(
+    client = AsyncElasticsearch(
         [{"scheme": scheme, "host": settings.es_host, "port": settings.es_port}],
         request_timeout=settings.search_timeout,
         # One retry covers a kept-alive connection that the other side has closed. An overloaded
         # Elasticsearch (429, 503) is not asked again: the caller decides when to come back.
         max_retries=1,
         retry_on_status=(),
+        transport_class=_Guarded,
         **options,
     )
+    assert isinstance(client.transport, _Guarded)
+    client.transport.breaker = breaker
+    return client
 
 
 def explain(error: ValidationError) -> str:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 
 from search_service.answers import ElasticsearchHealth, Health, IndexHealth
-from search_service.context import catalog, client, settings
+from search_service.context import client, settings, visible
 from search_service.indices import freshness
 from search_service.routes.indices import freshness_of
 from search_service.routes.problems import problems
@@ -17,13 +17,14 @@ router = APIRouter()
 async def health(request: Request) -> Health:
     """Elasticsearch's status and the sync lag of each index; 503 when Elasticsearch is away.
 
+    Of the indexes those that the caller may see; without credentials that may be none.
     With SEARCH_MAX_LAG set, an index that lags more, or whose lag is unknown, is `degraded`.
     """
     given = settings(request)
     timeout = min(HEALTH_TIMEOUT, given.search_timeout)
     # Not info() or ping(): the health of the cluster is what a search needs.
     cluster = await client(request).options(request_timeout=timeout).cluster.health()
-    found = await catalog(request).all()
+    found = await visible(request)
     fresh = await freshness(client(request), found, timeout)
     lags = []
     for index in found:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from search_service.answers import FieldList, IndexList, IndexStatus
-from search_service.context import catalog, client, find, settings
+from search_service.context import client, find, settings, visible
 from search_service.indices import Freshness, count_documents, freshness
 from search_service.routes.names import IndexName
 from search_service.routes.problems import problems
@@ -28,7 +28,7 @@ async def fields(index: IndexName, request: Request) -> FieldList:
 @router.get("/indices", summary="The indexes", responses=problems())
 async def indices(request: Request) -> IndexList:
     """The indexes that can be searched: their table, size, and how fresh they are."""
-    found = await catalog(request).all()
+    found = await visible(request)
     counts = await count_documents(client(request), found)
     fresh = await freshness(client(request), found, settings(request).search_timeout)
     return IndexList(

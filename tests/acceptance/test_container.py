@@ -375,7 +375,7 @@ def test_the_image_is_not_root_and_its_scripts_can_be_run():
         assert os.access(ROOT / script, os.X_OK), script
     assert re.search(r"^EXPOSE 8000 3000$", DOCKERFILE, re.MULTILINE)
     installed = re.findall(r"pip install .*", DOCKERFILE)
-    assert installed == ["pip install --no-cache-dir -c requirements.txt ."]
+    assert installed == ["pip install --no-cache-dir -c requirements.txt '.[otel]'"]
 
 
 def test_compose_publishes_to_this_machine_alone_and_names_exact_images():

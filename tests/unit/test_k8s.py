@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings
 import pg_es_pipeline.settings
 import pg_es_pipeline.tables
 import search_service.settings
+import search_service.tracing
+from search_service.access.rules import read_rules
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "k8s").glob("*.yaml"))
@@ -61,6 +63,8 @@ def known_variables() -> set[str]:
     names = set(re.findall(r"\b(?:SERVICE_TYPE|DAGSTER_[A-Z_]+)\b", ENTRY_SCRIPT))
     for settings in settings_of(pg_es_pipeline.settings) + settings_of(search_service.settings):
         names |= variables_of(settings)
+    # Those of OpenTelemetry, and of uvicorn.
+    names |= {*search_service.tracing.ENDPOINTS, "FORWARDED_ALLOW_IPS"}
     # Dagster's own storage is chosen by the repository's dagster.yaml and the class that it names.
     for file in [*ROOT.glob("dagster.yaml"), *(ROOT / "pg_es_pipeline").rglob("*.py")]:
         names |= set(re.findall(r"\bDAGSTER_PG_[A-Z]+\b", file.read_text()))
@@ -236,6 +240,20 @@ def test_the_example_of_a_tables_file_can_be_read(tmp_path):
     (tmp_path / "tables.yaml").write_text(text)
     [table] = pg_es_pipeline.tables.read_tables(tmp_path / "tables.yaml").tables
     assert table.table == "public.orders"
+
+
+def test_the_search_service_follows_its_rules_where_they_are_mounted(tmp_path):
+    deployment = of_kind("Deployment")["pg-es-api"]
+    volumes = {v["name"]: v for v in deployment["spec"]["template"]["spec"]["volumes"]}
+    mounts = {m["mountPath"]: m for m in container(deployment)["volumeMounts"]}
+    rules = Path(environment(deployment)["SEARCH_ACCESS"])
+    mount = mounts[str(rules.parent)]
+    assert "subPath" not in mount  # which Kubernetes would not keep up to date
+    source = of_kind("ConfigMap")[volumes[mount["name"]]["configMap"]["name"]]
+    (tmp_path / "access.yaml").write_text(source["data"][rules.name])
+    example = read_rules(tmp_path / "access.yaml")
+    assert example.roles
+    assert example.anonymous == []
 
 
 def test_sync_has_the_time_that_its_entry_script_takes_to_stop():
