@@ -18,7 +18,7 @@ def _key(value: Any) -> Any:
     return tuple(parts) if isinstance(parts, list) else parts
 
 
-AssetKey = Annotated[tuple[str, ...], BeforeValidator(_key)]
+AssetKey = Annotated[tuple[str, ...], BeforeValidator(_key, json_schema_input_type=str | list[str])]
 
 
 class AssetOptions(BaseModel):

@@ -38,7 +38,7 @@ def _duration(value: Any) -> Any:
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)]
 
 
 def share(value: Any) -> float:
@@ -51,7 +51,7 @@ def share(value: Any) -> float:
     return float(match[1]) / 100
 
 
-Share = Annotated[float, BeforeValidator(share)]
+Share = Annotated[float, BeforeValidator(share, json_schema_input_type=str)]
 
 
 class _Model(BaseModel):
@@ -135,7 +135,7 @@ class ListPartitions(_Model):
     column: str
     values: tuple[str, ...] = Field(min_length=1)
 
-    @field_validator("values", mode="before")
+    @field_validator("values", mode="before", json_schema_input_type=list[str | int | float | date])
     @classmethod
     def _values_are_text(cls, value: Any) -> Any:
         if isinstance(value, list):

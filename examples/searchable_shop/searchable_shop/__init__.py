@@ -1,0 +1,1 @@
+"""A shop whose orders can be searched."""
