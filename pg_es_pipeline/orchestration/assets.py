@@ -23,9 +23,17 @@ class LoadConfig(dg.Config):
 def index_asset(table: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
     """The index. Materializing a partition loads what changed in it since the last time."""
 
-    @dg.multi_asset(
-        name=spec.key.to_python_identifier(),
-        specs=[spec],
+    @dg.asset(
+        key=spec.key,
+        partitions_def=spec.partitions_def,
+        group_name=spec.group_name,
+        owners=[*spec.owners],
+        tags={name: tag for name, tag in spec.tags.items() if not name.startswith("dagster/kind/")},
+        kinds=spec.kinds,
+        description=spec.description,
+        metadata=spec.metadata,
+        automation_condition=spec.automation_condition,
+        code_version=spec.code_version,
         # Dagster would name these inputs after the tables, whose names may have blanks.
         ins={
             f"upstream_{number}": dg.AssetIn(dep.asset_key, dagster_type=dg.Nothing)
