@@ -16,6 +16,7 @@ import yaml
 from benchmarks.child import ROOT, measured
 from benchmarks.servers import Servers
 from benchmarks.tables import table as described
+from pg_es_pipeline.orchestration.memory import Memory
 from pg_es_pipeline.orchestration.sensors import look
 
 
@@ -60,7 +61,7 @@ def ticks(servers: Servers, tables: list[str], repetitions: int) -> dict[str, An
         for _ in range(repetitions):
             began = time.monotonic()
             with servers.engine() as engine:
-                found = look(engine, wanted, instance)
+                found = look(engine, wanted, instance, Memory(seen=time.time()))
                 engine.record_in_step(found.in_step)
                 engine.remove_old_generations(wanted)
             seconds.append(time.monotonic() - began)

@@ -52,5 +52,11 @@ class ServerAway(PipelineError):
     passing = True
 
 
+class TookTooLong(PipelineError):
+    """A statement was ended: after the time that it may take, or by an administrator."""
+
+    passing = True
+
+
 class DeletesRefused(PipelineError):
     """A reconcile would delete a larger share of the documents than it may."""

@@ -86,6 +86,8 @@ class TimePartitions(_Model):
     start: date
     end: date | None = None
     """The first day that is no longer covered; without it the current period is the last."""
+    end_offset: int = Field(default=0, ge=0, le=1000)
+    """So many periods after the current one are covered too, for rows that lie ahead of now."""
     time_zone: str = "UTC"
 
     @field_validator("time_zone")
@@ -101,6 +103,8 @@ class TimePartitions(_Model):
     def _bounds_make_sense(self) -> Self:
         if self.end is not None and self.end <= self.start:
             raise ValueError(f"end ({self.end}) is not after start ({self.start})")
+        if self.end is not None and self.end_offset:
+            raise ValueError("end_offset counts from now, and end is a day: give one of them")
         if self.by == "hour" and self.time_zone != "UTC":
             raise ValueError("hours are counted in UTC (a local hour repeats when clocks go back)")
         for name, day in (("start", self.start), ("end", self.end)):
@@ -212,6 +216,10 @@ class Table(_Model, AssetOptions):
     as they have come to be."""
     keep_generations: Duration = timedelta(days=3)
     """How long a generation that was live is kept to go back to."""
+    bootstrap: Literal["auto", "manual"] = "auto"
+    """Whether the first load is requested by itself, or waited for."""
+    max_partitions_per_run: int | None = Field(default=None, ge=1)
+    """Partitions that a run takes at most of a backfill, a first load, or much that has changed."""
 
     @model_validator(mode="before")
     @classmethod
@@ -274,7 +282,8 @@ class Table(_Model, AssetOptions):
 
 _DEFAULTS = {
     *("capture", "cursor", "snapshot", "content_hash", "max_dead_letters", "max_deletes"),
-    *("reindex", "keep_generations", "group", "owners", "tags"),
+    *("reindex", "keep_generations", "bootstrap", "max_partitions_per_run"),
+    *("group", "owners", "tags"),
 }
 
 

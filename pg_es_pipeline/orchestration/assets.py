@@ -4,6 +4,7 @@ import dagster as dg
 
 from pg_es_pipeline.orchestration.loading import RECORDED, failing_clearly, load_partitions
 from pg_es_pipeline.orchestration.names import POOL
+from pg_es_pipeline.orchestration.partitions import backfill_policy
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
     ElasticsearchResource,
@@ -39,7 +40,7 @@ def index_asset(table: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
             f"upstream_{number}": dg.AssetIn(dep.asset_key, dagster_type=dg.Nothing)
             for number, dep in enumerate(spec.deps)
         },
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=backfill_policy(table),
         pool=POOL,
     )
     def load(

@@ -58,13 +58,13 @@ def build_defs(
     ]
     listed = require_distinct([table for table, _, _ in shown])
     sync_all = sync_job(SYNC_ALL, listed, "Brings every stale partition of every table up to date.")
-    loads, reindexes = load_jobs(listed), reindex_jobs(listed)
+    syncs, loads, reindexes = table_jobs(listed), load_jobs(listed), reindex_jobs(listed)
     reconcile_all = reconcile_job(listed)
     schedules = [
         reconcile_schedule(reconcile_all),
     ]
     sensors = [
-        sync_sensor(listed, [sync_all, *loads, *reindexes], settings.sync_interval),
+        sync_sensor(listed, [sync_all, *syncs, *loads, *reindexes], settings.sync_interval),
     ]
     return dg.Definitions(
         assets=[
@@ -73,7 +73,7 @@ def build_defs(
         ],
         jobs=[
             sync_all,
-            *table_jobs(listed),
+            *syncs,
             *loads,
             *reindexes,
             reconcile_all,

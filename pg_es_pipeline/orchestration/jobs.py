@@ -14,7 +14,14 @@ from pydantic import Field
 
 from pg_es_pipeline.errors import SourceError
 from pg_es_pipeline.orchestration.loading import failing_clearly, for_each, load_partitions
-from pg_es_pipeline.orchestration.names import POOL, TABLES_TAG, identifier, index_key
+from pg_es_pipeline.orchestration.names import (
+    ALL_TABLES,
+    CHANGES_POOL,
+    POOL,
+    TABLES_TAG,
+    identifier,
+    index_key,
+)
 from pg_es_pipeline.orchestration.partitions import add_new
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
@@ -40,7 +47,10 @@ class SyncConfig(dg.Config):
 def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefinition:
     """A job that brings partitions of these tables up to date in one run."""
 
-    @dg.op(name=f"{name}_op", pool=POOL, description=description)
+    several = name == SYNC_ALL
+    pool = CHANGES_POOL if several else POOL
+
+    @dg.op(name=f"{name}_op", pool=pool, description=description)
     def sync(
         context: dg.OpExecutionContext,
         config: SyncConfig,
@@ -58,7 +68,7 @@ def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefi
                 for_each(context, running, wanted, one)
 
     return op_job(
-        name, description, sync, tags={TABLES_TAG: tables[0].index} if len(tables) == 1 else {}
+        name, description, sync, tags={TABLES_TAG: ALL_TABLES if several else tables[0].index}
     )
 
 
@@ -78,12 +88,16 @@ def table_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
     """`sync_<index>` for each table."""
     return [
         sync_job(
-            f"sync_{identifier(table)}",
+            sync_job_name(table),
             [table],
             f"Brings every stale partition of {table.table} up to date.",
         )
         for table in tables
     ]
+
+
+def sync_job_name(table: Table) -> str:
+    return f"sync_{identifier(table)}"
 
 
 def load_job_name(table: Table) -> str:
@@ -98,6 +112,7 @@ def load_jobs(tables: Sequence[Table]) -> list[UnresolvedAssetJobDefinition]:
             selection=[index_key(table)],
             description=f"Loads a partition, or a range of partitions, of {table.table}.",
             executor_def=dg.in_process_executor,
+            tags={TABLES_TAG: table.index},
         )
         for table in tables
     ]

@@ -17,7 +17,7 @@ from pg_es_pipeline.orchestration.metadata import (
     result,
     throttled,
 )
-from pg_es_pipeline.orchestration.names import index_key, reindex_job_name
+from pg_es_pipeline.orchestration.names import FAILED_TAG, index_key, reindex_job_name
 from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.dead_letters import summary
 from pg_es_pipeline.sync.engine import Engine
@@ -63,7 +63,7 @@ def for_each(
     work: Callable[[Source], None],
 ) -> None:
     """Works on table after table; one that fails does not stop the others, but fails the step."""
-    failures: list[PipelineError] = []
+    failures: dict[str, PipelineError] = {}
     sources = running.sources(tables)
     for table in tables:
         source = sources[table.index]
@@ -73,9 +73,10 @@ def for_each(
             work(source)
         except PipelineError as error:
             context.log.error(str(error))  # noqa: TRY400 - the message says it all
-            failures.append(error)
+            failures[table.index] = error
     if failures:
-        raise dg.Failure("\n".join(map(str, failures)), allow_retries=False)
+        context.instance.add_run_tags(context.run_id, {FAILED_TAG: ",".join(failures)})
+        raise dg.Failure("\n".join(map(str, failures.values())), allow_retries=False)
 
 
 def load_partitions(

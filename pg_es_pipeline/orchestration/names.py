@@ -1,7 +1,7 @@
 """How tables and indices are called in Dagster."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -11,8 +11,29 @@ from pg_es_pipeline.tables import Table
 POOL = "elasticsearch"
 """The pool of the steps that write to Elasticsearch."""
 
+CHANGES_POOL = "elasticsearch_changes"
+"""The pool of `sync_all`, for which long loads must not stand in the way."""
+
+SENSOR = "sync_changes"
+"""The sensor that requests runs."""
+
 TABLES_TAG = "pg_es_pipeline/tables"
-"""On a run that no asset selection describes: the indices that it loads."""
+"""On a run: the indices that it loads, with commas between them, or ALL_TABLES."""
+
+ALL_TABLES = "*"
+
+FAILED_TAG = "pg_es_pipeline/failed"
+"""On a run of several tables: the indices of those that have failed."""
+
+BOOTSTRAP_TAG = "pg_es_pipeline/bootstrap"
+"""On a run that loads tables for the first time: `true`."""
+
+# Dagster's own.
+PRIORITY_TAG = "dagster/priority"
+SENSOR_TAG = "dagster/sensor_name"
+PARTITION = "dagster/partition"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
 
 
 def table_key(table: Table) -> dg.AssetKey:
@@ -28,6 +49,11 @@ def index_key(table: Table) -> dg.AssetKey:
 def identifier(table: Table) -> str:
     """The index's name where Dagster allows letters, digits and underscores alone."""
     return re.sub(r"\W", "_", table.index, flags=re.ASCII)
+
+
+def tables_of(tags: Mapping[str, str]) -> list[str]:
+    """The indices that a run with these tags loads, or ALL_TABLES."""
+    return [one for one in tags.get(TABLES_TAG, "").split(",") if one]
 
 
 def reindex_job_name(table: Table) -> str:

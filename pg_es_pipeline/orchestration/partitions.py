@@ -29,11 +29,17 @@ def partitions_definition(table: Table) -> dg.PartitionsDefinition[str]:
         start=partitions.start.strftime(form),
         end=end.strftime(form) if end else None,
         # The period that is going on has rows already. Dagster does not go beyond the end.
-        end_offset=1,
+        end_offset=1 + partitions.end_offset,
         fmt=form,
         cron_schedule=_CRON[partitions.by],
         timezone=partitions.time_zone,
     )
+
+
+def backfill_policy(table: Table) -> dg.BackfillPolicy:
+    """How many partitions of a backfill share a run."""
+    most = table.max_partitions_per_run
+    return dg.BackfillPolicy.multi_run(most) if most else dg.BackfillPolicy.single_run()
 
 
 def add_new(instance: dg.DagsterInstance, table: Table, partitions: Sequence[str]) -> None:

@@ -1,17 +1,25 @@
 """The sensor that looks for changes every SYNC_INTERVAL seconds and requests runs for them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
-from pg_es_pipeline.errors import PipelineError
-from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_job_name
-from pg_es_pipeline.orchestration.names import TABLES_TAG, index_key, reindex_job_name
+from pg_es_pipeline.errors import PipelineError, TookTooLong
+from pg_es_pipeline.orchestration.in_flight import UNFINISHED, InFlight, in_flight
+from pg_es_pipeline.orchestration.jobs import sync_job_name
+from pg_es_pipeline.orchestration.memory import Memory
+from pg_es_pipeline.orchestration.names import (
+    SENSOR,
+    SENSOR_TAG,
+    reindex_job_name,
+    tables_of,
+)
 from pg_es_pipeline.orchestration.partitions import add_new
+from pg_es_pipeline.orchestration.requests import Load, Wanted, run_requests
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
     ElasticsearchResource,
@@ -20,40 +28,30 @@ from pg_es_pipeline.orchestration.resources import (
 )
 from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.engine import Engine
-from pg_es_pipeline.sync.partitions import grows
 from pg_es_pipeline.sync.staleness import Stale
-from pg_es_pipeline.sync.survey import Survey
+from pg_es_pipeline.sync.survey import Patience, Survey
 from pg_es_pipeline.tables import Table
 
 LARGE_ROWS = 100_000
 """From so many rows on, the changes of a table get runs of their own; less shares one run."""
 
+PATIENCE = Patience(seconds=20, statement_seconds=10)
+"""Dagster ends a tick after 60 s. What there is no time for is the next one's to look at first."""
+
+MOST_WAITING = 10
+"""Runs in the queue from which on no others are requested."""
+
 REINDEX_AGAIN = timedelta(hours=1)
 """How long after a reindex that has failed the next one is requested."""
-
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
-
-_UNFINISHED = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
 
 
 @dataclass
 class Findings:
     """What one tick found."""
 
-    small: dict[str, list[str]] = field(default_factory=dict)
-    """Partitions by index, for the shared run."""
-    large: list[tuple[Table, str, str]] = field(default_factory=list)
-    """Contiguous ranges: table, first and last partition."""
+    wanted: Wanted = field(default_factory=Wanted)
     in_step: dict[str, str] = field(default_factory=dict)
-    reindex: list[Table] = field(default_factory=list)
-    """Tables whose rows ask for a new generation."""
+    """By index, the moment before which every change is in it."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -63,7 +61,7 @@ def sync_sensor(
     """Requests runs for the partitions that have changes, and for those alone."""
 
     @dg.sensor(
-        name="sync_changes",
+        name=SENSOR,
         jobs=jobs,  # type: ignore[arg-type]
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -74,68 +72,168 @@ def sync_sensor(
         postgres: PostgresResource,
         elasticsearch: ElasticsearchResource,
         batching: BatchingResource,
-    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    ) -> dg.SensorResult | dg.SkipReason:
+        memory = Memory.read(context.cursor, time.time())
+        unfinished = [
+            record.dagster_run
+            for record in context.instance.get_run_records(RunsFilter(statuses=UNFINISHED))
+        ]
+        memory.learn(_ended(context.instance, memory.seen))
         try:
             with engine(postgres, elasticsearch, batching) as running:
-                found = look(running, tables, context.instance)
+                found = look(running, tables, context.instance, memory, unfinished)
                 running.record_in_step(found.in_step)
                 for name in running.remove_old_generations(tables):
                     context.log.info(f"{name}: removed, it was kept for long enough.")
         except PipelineError as error:
-            yield dg.SkipReason(str(error))
-            return
+            return dg.SkipReason(str(error))
+        requests = _with_room(list(run_requests(found.wanted)), unfinished, found.notes, memory)
         for note in found.notes:
             context.log.info(note)
-        requests = list(_requests(found))
-        if not requests:
-            yield dg.SkipReason("\n".join(found.notes) or "Every table is in step.")
-        yield from requests
+        reason = "\n".join(found.notes) or "Every table is in step."
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else dg.SkipReason(reason),
+            cursor=memory.model_dump_json(),
+        )
 
     return sync_changes
 
 
-def look(running: Engine, tables: Sequence[Table], instance: dg.DagsterInstance) -> Findings:
+def look(
+    running: Engine,
+    tables: Sequence[Table],
+    instance: dg.DagsterInstance,
+    memory: Memory,
+    unfinished: Sequence[dg.DagsterRun] = (),
+) -> Findings:
     """Asks each table which partitions have changes; leaves out those that are being loaded.
 
+    Begins with the table that `memory` names, and notes there where the next look has to begin.
     Raises PipelineError where a server cannot be asked.
     """
-    found, unfinished = Findings(), instance.get_runs(RunsFilter(statuses=_UNFINISHED))
-    busy = busy_indices(unfinished, tables)
+    found, busy = Findings(), in_flight(tables, unfinished, instance)
     sources: list[Source] = []
+    tables = _from(tables, memory.begin_with)
     known = running.sources(tables)
     for table in tables:
         source = known[table.index]
-        if table.index in busy:
+        if table.index in busy and busy[table.index] is None:
             found.notes.append(f"{table.table}: skipped, a run that loads it is under way.")
         elif isinstance(source, PipelineError):
             found.notes.append(str(source))
+        elif failures := memory.waiting(table.index, time.time()):
+            found.notes.append(f"{table.table}: skipped, {failures.wait}.")
         else:
             sources.append(source)
-    surveys = running.survey(sources)
+    surveys = running.survey(sources, PATIENCE)
     for source in sources:
-        survey = surveys[source.table.index]
-        if isinstance(survey, PipelineError):
+        survey = surveys.get(source.table.index)
+        if isinstance(survey, Survey):
+            _note(found, source, survey, instance, busy)
+        elif isinstance(survey, TookTooLong):
+            # There is much to look at: its run takes the time that it needs.
+            found.notes.append(f"{survey} {sync_job_name(source.table)} looks for itself.")
+            found.wanted.loads.append(Load(source.table, [], None))
+        elif survey is not None:
             found.notes.append(str(survey))
-            continue
-        if survey.differences:
-            _note_differences(found, source.table, survey, instance)
-        _note_stale(found, source, survey, instance)
+    left = [source.table for source in sources if source.table.index not in surveys]
+    memory.begin_with = left[0].index if left else memory.begin_with
+    if left:
+        found.notes.append(f"No time for {len(left):,} of the tables: the next tick begins there.")
+    memory.in_step(found.in_step)
     return found
 
 
-def _note_stale(
-    found: Findings, source: Source, survey: Survey, instance: dg.DagsterInstance
+def _from(tables: Sequence[Table], index: str) -> list[Table]:
+    """The tables, beginning with that one."""
+    start = next((at for at, table in enumerate(tables) if table.index == index), 0)
+    return [*tables[start:], *tables[:start]]
+
+
+def _note(
+    found: Findings,
+    source: Source,
+    survey: Survey,
+    instance: dg.DagsterInstance,
+    busy: InFlight,
 ) -> None:
-    table, stale, partitions = source.table, survey.stale, survey.partitions
-    if not stale:
+    table = source.table
+    if survey.differences:
+        _note_differences(found, table, survey, instance)
+    add_new(instance, table, survey.partitions)
+    if not survey.stale:
         found.in_step[table.index] = survey.moment
         return
-    add_new(instance, table, partitions)
-    # Dagster knows no ranges of partitions that grow.
-    if grows(table.partitions) or _rows(stale, source.estimate // len(partitions)) < LARGE_ROWS:
-        found.small[table.index] = [one.partition for one in stale]
+    loading = busy.get(table.index) or set()
+    stale = [one for one in survey.stale if one.partition not in loading]
+    if len(stale) < len(survey.stale):
+        found.notes.append(
+            f"{table.table}: {len(survey.stale) - len(stale):,} of its partitions are skipped, "
+            "runs that load them are under way."
+        )
+    first = not any(one.watermark for one in survey.checkpoints.values())
+    if first and table.bootstrap == "manual":
+        found.notes.append(
+            f"{table.table}: has never been loaded, and `bootstrap` is manual. Load a partition of "
+            f"it, or all: dagster job launch -j {sync_job_name(table)}"
+        )
+    elif stale:
+        _want(found.wanted, source, survey, stale, first)
+
+
+def _want(
+    wanted: Wanted, source: Source, survey: Survey, stale: Sequence[Stale], first: bool
+) -> None:
+    table, keys = source.table, [one.partition for one in stale]
+    if _rows(stale, source.estimate // len(survey.partitions)) >= LARGE_ROWS:
+        wanted.loads.append(Load(table, survey.partitions, keys, first))
     else:
-        found.large += [(table, *ends) for ends in _ranges(partitions, stale)]
+        (wanted.bootstraps if first else wanted.changes)[table.index] = keys
+
+
+def _rows(stale: Sequence[Stale], share: int) -> int:
+    """Rows to look at. A partition that is read as a whole counts with its share of the table."""
+    return sum(share if one.rows is None else one.rows for one in stale)
+
+
+def _with_room(
+    requests: list[dg.RunRequest],
+    unfinished: Sequence[dg.DagsterRun],
+    notes: list[str],
+    memory: Memory,
+) -> list[dg.RunRequest]:
+    """As many of the requests as the queue has room for."""
+    waiting = sum(
+        run.status == DagsterRunStatus.QUEUED and run.tags.get(SENSOR_TAG) == SENSOR
+        for run in unfinished
+    )
+    room = max(0, MOST_WAITING - waiting)
+    if len(requests) > room:
+        notes.append(
+            f"{waiting:,} runs are waiting in the queue: {room:,} of {len(requests):,} new ones "
+            "are requested, the others later. Is the daemon running, or is a limit in dagster.yaml "
+            "too low for what there is to load?"
+        )
+        # Those that were left out come first next time.
+        later = tables_of(requests[room].tags)
+        memory.begin_with = later[0] if later else memory.begin_with
+    return requests[:room]
+
+
+def _ended(instance: dg.DagsterInstance, since: float) -> Sequence[dg.RunRecord]:
+    """The runs of this sensor that have ended since."""
+    return instance.get_run_records(
+        RunsFilter(
+            statuses=[
+                DagsterRunStatus.SUCCESS,
+                DagsterRunStatus.FAILURE,
+                DagsterRunStatus.CANCELED,
+            ],
+            tags={SENSOR_TAG: SENSOR},
+            updated_after=datetime.fromtimestamp(since, UTC),
+        )
+    )
 
 
 def _note_differences(
@@ -160,50 +258,8 @@ def _note_differences(
             f"it again with pg-es reindex {table.index}"
         )
     else:
-        found.reindex.append(table)
+        found.wanted.reindexes.append(table)
 
 
 def _is_recent(record: dg.RunRecord) -> bool:
     return datetime.now(UTC).timestamp() - (record.end_time or 0) < REINDEX_AGAIN.total_seconds()
-
-
-def busy_indices(unfinished: Iterable[dg.DagsterRun], tables: Sequence[Table]) -> set[str]:
-    """The indices that runs under way, or waiting for their turn, load. A reindex is none of them:
-    it leaves the live generation to the others."""
-    busy, indices = set[str](), {index_key(table): table.index for table in tables}
-    for run in unfinished:
-        busy.update(filter(None, run.tags.get(TABLES_TAG, "").split(",")))
-        busy.update(indices[key] for key in run.asset_selection or () if key in indices)
-    return busy
-
-
-def _requests(found: Findings) -> Iterator[dg.RunRequest]:
-    if found.small:
-        yield dg.RunRequest(
-            job_name=SYNC_ALL,
-            run_config={"ops": {f"{SYNC_ALL}_op": {"config": {"partitions": found.small}}}},
-            tags={TABLES_TAG: ",".join(found.small)},
-        )
-    for table, first, last in found.large:
-        yield dg.RunRequest(
-            job_name=load_job_name(table),
-            asset_selection=[index_key(table)],
-            tags={RANGE_START: first, RANGE_END: last, TABLES_TAG: table.index},
-        )
-
-    for table in found.reindex:
-        yield dg.RunRequest(job_name=reindex_job_name(table))
-
-
-def _rows(stale: Sequence[Stale], share: int) -> int:
-    """Rows to look at. A partition that is read as a whole counts with its share of the table."""
-    return sum(share if one.rows is None else one.rows for one in stale)
-
-
-def _ranges(partitions: Sequence[str], stale: Sequence[Stale]) -> Iterator[tuple[str, str]]:
-    """The contiguous stretches of stale partitions, each by its first and last key."""
-    wanted = {one.partition for one in stale}
-    for is_stale, stretch in groupby(partitions, wanted.__contains__):
-        if is_stale:
-            keys_of_stretch = list(stretch)
-            yield keys_of_stretch[0], keys_of_stretch[-1]

@@ -43,7 +43,7 @@ from pg_es_pipeline.sync.retry import Retry, retry
 from pg_es_pipeline.sync.scope import one_partition, whole_table
 from pg_es_pipeline.sync.snapshot import Present
 from pg_es_pipeline.sync.staleness import Stale
-from pg_es_pipeline.sync.survey import Survey, survey
+from pg_es_pipeline.sync.survey import Patience, Survey, survey
 from pg_es_pipeline.sync.throttle import Flow, RateLimit
 from pg_es_pipeline.sync.transform import require_transform
 from pg_es_pipeline.tables import Table
@@ -129,12 +129,15 @@ class Engine:
             raise found
         return found
 
-    def survey(self, sources: Sequence[Source]) -> Mapping[str, Survey | PipelineError]:
+    def survey(
+        self, sources: Sequence[Source], patience: Patience | None = None
+    ) -> Mapping[str, Survey | PipelineError]:
         """What is to be done for each of the tables, by index; or why one cannot be looked at.
 
-        Raises PipelineError where a server cannot be asked.
+        With `patience`, the first ones alone where there is no time for more, and TookTooLong for
+        one that takes too much of it. Raises PipelineError where a server cannot be asked.
         """
-        return survey(lambda: self.connection, self._indices, self._checkpoints, sources)
+        return survey(lambda: self.connection, self._indices, self._checkpoints, sources, patience)
 
     def stale(self, source: Source) -> tuple[Sequence[Stale], str]:
         """The partitions that need a run, and the moment before which all changes were seen."""

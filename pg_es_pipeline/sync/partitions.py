@@ -60,7 +60,8 @@ def current_keys(connection: Connection, source: Source) -> list[str]:
 def keys(
     partitions: TimePartitions | HashPartitions | ListPartitions | None, now: datetime
 ) -> list[str]:
-    """The keys that follow from the tables file; of time, up to the period that `now` lies in."""
+    """The keys that follow from the tables file; of time, up to the period that `now` lies in, and
+    as many more as its `end_offset` says."""
     match partitions:
         case None:
             return [ALL]
@@ -70,8 +71,12 @@ def keys(
             return list(partitions.values)
         case TimePartitions():
             local = now.astimezone(ZoneInfo(partitions.time_zone)).replace(tzinfo=None)
-            result, start = [], _midnight(partitions.start)
-            while start <= local and (not partitions.end or start.date() < partitions.end):
+            result, start, ahead = [], _midnight(partitions.start), partitions.end_offset
+            while not partitions.end or start.date() < partitions.end:
+                if start > local:
+                    ahead -= 1
+                    if ahead < 0:
+                        break
                 result.append(start.strftime(KEY_FORMATS[partitions.by]))
                 start = _next(partitions.by, start)
             return result

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from pg_es_pipeline.errors import ServerAway, SourceError
+from pg_es_pipeline.errors import ServerAway, SourceError, TookTooLong
 from pg_es_pipeline.settings import PostgresSettings
 
 Connection = psycopg.Connection[TupleRow]
@@ -110,13 +110,25 @@ def plan(connection: Connection, query: sql.Composable) -> dict[str, Any]:
 @contextmanager
 def lock_timeout(connection: Connection, duration: str) -> Iterator[None]:
     """While no statement waits longer for a lock; it fails with LockNotAvailable then."""
-    connection.execute("SELECT set_config('lock_timeout', %s, false)", [duration])
+    with _bound(connection, "lock_timeout", duration):
+        yield
+
+
+@contextmanager
+def statement_timeout(connection: Connection, duration: str) -> Iterator[None]:
+    """While no statement takes longer; it fails with QueryCanceled then, TookTooLong to others."""
+    with _bound(connection, "statement_timeout", duration):
+        yield
+
+
+@contextmanager
+def _bound(connection: Connection, setting: str, value: str) -> Iterator[None]:
+    connection.execute("SELECT set_config(%s, %s, false)", [setting, value])
     try:
         yield
     finally:
         if not connection.closed:
-            usual = _BOUNDS["lock_timeout"]
-            connection.execute("SELECT set_config('lock_timeout', %s, false)", [usual])
+            connection.execute("SELECT set_config(%s, %s, false)", [setting, _BOUNDS[setting]])
 
 
 @contextmanager
@@ -128,6 +140,8 @@ def speaking(what: str) -> Iterator[None]:
         raise SourceError(
             f"{what}: {first_line(error)}. GRANT SELECT on it to the role in PG_USER."
         ) from None
+    except psycopg.errors.QueryCanceled as error:
+        raise TookTooLong(f"{what}: PostgreSQL gave up: {first_line(error)}.") from None
     except psycopg.OperationalError as error:
         raise ServerAway(f"{what}: PostgreSQL failed: {first_line(error)}.") from None
     except psycopg.Error as error:

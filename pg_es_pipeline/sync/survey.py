@@ -1,9 +1,11 @@
 """What is to be done for many tables, found by a query a table and a few for them all."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from math import inf
 
 from pg_es_pipeline.errors import PipelineError, ServerAway
 from pg_es_pipeline.sync import postgres
@@ -39,17 +41,49 @@ class Survey:
     """Whether that new generation was tried, and rolled back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a survey may take."""
+
+    seconds: float
+    """After these, no other table is looked at."""
+    statement_seconds: float
+    """For each table, PostgreSQL has so long for an answer."""
+
+
 Connect = Callable[[], Connection]
 """Gives the connection: another one where the last has broken."""
 
 
 def survey(
-    connect: Connect, indices: Indices, checkpoints: Checkpoints, sources: Sequence[Source]
+    connect: Connect,
+    indices: Indices,
+    checkpoints: Checkpoints,
+    sources: Sequence[Source],
+    patience: Patience | None = None,
 ) -> dict[str, Survey | PipelineError]:
     """By index: what was found, or why the table cannot be looked at.
 
+    With `patience`, of as many of the first tables as there is time for, and of one at least.
     Raises PipelineError where a server cannot be asked.
     """
+    if patience is None:
+        return _survey(connect, indices, checkpoints, sources, inf)
+    with (
+        postgres.speaking("looking for changes"),
+        postgres.statement_timeout(connect(), f"{patience.statement_seconds * 1000:.0f}ms"),
+    ):
+        return _survey(connect, indices, checkpoints, sources, patience.seconds)
+
+
+def _survey(
+    connect: Connect,
+    indices: Indices,
+    checkpoints: Checkpoints,
+    sources: Sequence[Source],
+    seconds: float,
+) -> dict[str, Survey | PipelineError]:
+    began = time.monotonic()
     found: dict[str, Survey | PipelineError] = {}
     generations: dict[str, Generation | None] = {}
     partitions: dict[str, list[str]] = {}
@@ -62,7 +96,8 @@ def survey(
             found[index] = generation
         else:
             generations[index] = generation
-    for source in sources:
+    # Half of the time for the keys, which are a query of some tables alone.
+    for source in _in_time(sources, began + seconds / 2):
         with _noting(found, source), postgres.speaking(f"looking at {source.table.table}"):
             index = source.table.index
             partitions[index] = current_keys(connect(), source)
@@ -77,7 +112,8 @@ def survey(
             if generation and index in partitions
         }
     )
-    for source in sources:
+    reached = [one for one in sources if one.table.index in partitions]
+    for source in _in_time(reached, began + seconds):
         index = source.table.index
         if index not in found:
             with _noting(found, source), postgres.speaking(f"looking at {source.table.table}"):
@@ -91,6 +127,14 @@ def survey(
                     moments[source.table.cursor.lookback],
                 )
     return found
+
+
+def _in_time(sources: Sequence[Source], deadline: float) -> Iterator[Source]:
+    """The sources until then; the first one always."""
+    for number, source in enumerate(sources):
+        if number and time.monotonic() > deadline:
+            return
+        yield source
 
 
 def _with_emptied(

@@ -10,9 +10,14 @@ from pg_es_pipeline.errors import ServerAway
 from pg_es_pipeline.orchestration import loading, sensors
 from pg_es_pipeline.orchestration.build import build_defs
 from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job
-from pg_es_pipeline.orchestration.names import index_key, reindex_job_name, table_key
+from pg_es_pipeline.orchestration.names import (
+    RANGE_END,
+    RANGE_START,
+    index_key,
+    reindex_job_name,
+    table_key,
+)
 from pg_es_pipeline.orchestration.resources import RESOURCES
-from pg_es_pipeline.orchestration.sensors import RANGE_END, RANGE_START
 from pg_es_pipeline.sync.engine import Engine
 from tests.integration.orders import Orders
 
