@@ -13,7 +13,7 @@ PROJECT := --no-deps -r requirements-dev.txt --editable .
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint format test torture demo bench bench-compare bench-reconcile bench-transform \
-    clean
+    bench-runs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ bench-compare: setup ## Tell what became slower or larger from A=… to B=…, f
 
 bench-reconcile: setup ## Measure how fast both sides are compared
 	@$(BIN)/python -m benchmarks.reconcile
+
+bench-runs: setup ## Measure Dagster: from a tick to a searchable change, and a run of 1,000 partitions
+	@$(BIN)/python -m benchmarks.runs
 
 bench-transform: setup ## Measure what a transform costs a load
 	@$(BIN)/python -m benchmarks.transform

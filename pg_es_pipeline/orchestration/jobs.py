@@ -5,11 +5,14 @@ one table, and a run's start costs seconds, so that many small changes of many t
 """
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 
 import dagster as dg
+from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition,
 )
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from pydantic import Field
 
 from pg_es_pipeline.errors import SourceError
@@ -22,7 +25,7 @@ from pg_es_pipeline.orchestration.names import (
     identifier,
     index_key,
 )
-from pg_es_pipeline.orchestration.partitions import add_new
+from pg_es_pipeline.orchestration.partitions import add_new, partitions_definition
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
     ElasticsearchResource,
@@ -36,11 +39,30 @@ from pg_es_pipeline.tables import Table
 SYNC_ALL = "sync_all"
 
 
+class Select(Enum):
+    """Which partitions a `sync` job loads that is not told their names."""
+
+    STALE = "STALE"
+    MISSING = "MISSING"
+    FAILED = "FAILED"
+    ALL = "ALL"
+
+
 class SyncConfig(dg.Config):
-    """What a `sync` job loads."""
+    """What a `sync` job loads, and how."""
 
     partitions: dict[str, list[str]] = Field(
-        default={}, description="Partitions by index; without any, every stale partition is loaded."
+        default={}, description="Partitions by index; without any, those that `select` says."
+    )
+    select: Select = Field(
+        default=Select.STALE,
+        description="`STALE`: rows have changed; `MISSING`: never materialized; `FAILED`: the "
+        "last run for them has failed; `ALL`.",
+    )
+    full: bool = Field(
+        default=False,
+        description="Read the partitions as a whole again; otherwise only what changed since the "
+        "last load.",
     )
 
 
@@ -63,7 +85,7 @@ def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefi
             with engine(postgres, elasticsearch, batching) as running:
 
                 def one(source: Source) -> None:
-                    _load(context, running, source, config.partitions.get(source.table.index))
+                    _load(context, running, source, config)
 
                 for_each(context, running, wanted, one)
 
@@ -128,17 +150,28 @@ def _wanted(tables: Sequence[Table], partitions: Mapping[str, object]) -> list[T
 
 
 def _load(
-    context: dg.OpExecutionContext,
-    running: Engine,
-    source: Source,
-    partitions: Sequence[str] | None,
+    context: dg.OpExecutionContext, running: Engine, source: Source, config: SyncConfig
 ) -> None:
-    """Loads these partitions, or those that are stale."""
-    keys = partitions or _stale(running, source)
-    add_new(context.instance, source.table, keys)
-    load_partitions(context, running, source, keys, full=False)
+    table = source.table
+    keys = config.partitions.get(table.index) or _selected(
+        context.instance, running, source, config.select
+    )
+    add_new(context.instance, table, keys)
+    load_partitions(context, running, source, keys, full=config.full)
 
 
-def _stale(running: Engine, source: Source) -> list[str]:
-    stale, _moment = running.stale(source)
-    return [one.partition for one in stale]
+def _selected(
+    instance: dg.DagsterInstance, running: Engine, source: Source, select: Select
+) -> list[str]:
+    if select is Select.STALE:
+        stale, _moment = running.stale(source)
+        return [one.partition for one in stale]
+    keys = running.partitions(source)
+    if select is Select.ALL:
+        return keys
+    add_new(instance, source.table, keys)
+    definition, asset = partitions_definition(source.table), index_key(source.table)
+    with partition_loading_context(dynamic_partitions_store=instance):
+        status = instance.get_status_by_partition(asset, keys, definition) or {}
+    wanted = AssetPartitionStatus.FAILED if select is Select.FAILED else None
+    return [key for key in keys if status.get(key) is wanted]

@@ -24,8 +24,10 @@ def progress(report: Report) -> Metadata:
         "request_seconds": round(report.latest, 3),
         "seconds": round(report.seconds, 1),
     }
-    if report.throttled:
-        metadata["throttled"] = throttled(report)
+    if reason := throttled(report):
+        metadata["throttled"] = reason
+    if report.estimate:
+        metadata["percent"] = round(min(100.0, 100 * report.rows / report.estimate), 1)
     if report.eta_seconds is not None:
         metadata["eta_seconds"] = round(report.eta_seconds)
     return metadata
@@ -62,9 +64,11 @@ def result(report: Report, source: Source) -> Metadata:
         "mb_per_second": round(report.megabytes_per_second, 2),
         "batch_size": report.batch_size,
         "connections": report.connections,
-        "throttled": throttled(report),
+        "throttled_times": report.throttled.total(),
+        "requests": report.batches,
         "retries": report.retries,
         "slowest_request_seconds": round(report.slowest, 3),
+        "slowest_request_documents": report.slowest_rows,
         "rate_limit_wait_seconds": round(report.waited, 3),
         "full_pass": report.full,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -72,6 +76,8 @@ def result(report: Report, source: Source) -> Metadata:
         "dagster/column_schema": column_schema(source),
         "dagster/column_lineage": column_lineage(source),
     }
+    if reason := throttled(report):
+        metadata["throttled"] = reason
     if report.lag_seconds is not None:
         metadata["lag_seconds"] = round(report.lag_seconds, 3)
     if report.sample:

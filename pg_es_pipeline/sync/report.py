@@ -44,6 +44,8 @@ class Report:
     retries: int = 0
     slowest: float = 0.0
     """Seconds of the slowest bulk request."""
+    slowest_rows: int = 0
+    """Rows of that request."""
     latest: float = 0.0
     """Seconds of the last bulk request."""
     waited: float = 0.0
@@ -93,7 +95,8 @@ class Report:
         self.superseded += outcome.superseded
         self.batches += 1
         self.retries += outcome.retries
-        self.slowest = max(self.slowest, outcome.seconds)
+        if outcome.seconds > self.slowest:
+            self.slowest, self.slowest_rows = outcome.seconds, batch.rows
         self.latest = outcome.seconds
         if len(self.sample) < SAMPLE and batch.rows > batch.deletes:
             documents = filter(None, (row.partition(b"\n")[2] for row in ndjson.rows(batch.body)))

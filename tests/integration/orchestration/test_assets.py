@@ -147,6 +147,8 @@ def test_a_range_is_one_run_with_figures_for_each_partition(
     for event in events.values():
         assert event["full_pass"] is True
         assert event["docs_per_second"] > 0
+        assert event["slowest_request_documents"] == event["rows"]
+        assert (event["throttled_times"], "throttled" in event) == (0, False)
         assert event["watermark"]
         assert event["lag_seconds"] >= 2
         assert len(event["sample"].records) == 3
@@ -183,6 +185,41 @@ def test_sync_all_brings_every_stale_partition_up_to_date(
     assert execute(monthly, instance, "sync_all").success
     assert set(materialized(monthly, instance)) == set(MONTHS)
     assert monthly.is_in_step()
+
+
+@pytest.mark.parametrize(
+    ("select", "partitions"),
+    [
+        ("MISSING", MONTHS[4:]),
+        ("FAILED", MONTHS[2:3]),
+        ("ALL", MONTHS),
+        ("STALE", MONTHS[2:]),
+    ],
+)
+def test_a_backfill_takes_the_partitions_that_it_is_told_to_select(
+    monthly: Orders,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    select: str,
+    partitions: list[str],
+) -> None:
+    monthly.insert(range(1, 181))
+    assert load_range(monthly, instance, "2024-01", "2024-02").success
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "sync", lambda *_, **__: 1 / 0)
+        assert not load_range(monthly, instance, "2024-03", "2024-03").success
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(index_key(monthly.table), partition="2024-04")
+    )
+    config = {"ops": {"sync_all_op": {"config": {"select": select, "full": True}}}}
+    result = execute(monthly, instance, "sync_all", run_config=config)
+    events = [
+        event.step_materialization_data.materialization
+        for event in result.all_events
+        if event.is_step_materialization
+    ]
+    assert [event.partition for event in events] == partitions
+    assert all(event.metadata["full_pass"].value for event in events)
 
 
 def test_an_unknown_index_or_partition_in_the_configuration_is_named(
@@ -226,7 +263,9 @@ def test_a_long_load_shows_how_far_it_is(
     observation = records[0].asset_observation
     assert observation is not None
     assert observation.partition == "2024-01"
-    assert {"rows", "estimated_rows", "docs_per_second", "batch_size"} <= set(observation.metadata)
+    assert {
+        *("rows", "estimated_rows", "percent", "docs_per_second", "batch_size", "connections"),
+    } <= set(observation.metadata)
 
 
 def test_a_tick_loads_exactly_what_changed(monthly: Orders, instance: dg.DagsterInstance) -> None:
