@@ -74,9 +74,9 @@ def keys(
             result, start, ahead = [], _midnight(partitions.start), partitions.end_offset
             while not partitions.end or start.date() < partitions.end:
                 if start > local:
-                    ahead -= 1
-                    if ahead < 0:
+                    if not result or not ahead:
                         break
+                    ahead -= 1
                 result.append(start.strftime(KEY_FORMATS[partitions.by]))
                 start = _next(partitions.by, start)
             return result

@@ -147,6 +147,13 @@ def test_a_mistake_outside_the_entries_names_the_file_and_the_place(
         ("cursor: {lookback: 99999999999d}", "cursor.lookback", ""),
         ("index: Orders", "index", "Elasticsearch allows no index named 'Orders'"),
         ("partitions: month", "partitions", ""),
+        (
+            "partitions: {by: day, column: c, start: 2013-01-01, end: 2014-01-01, end_offset: 1}",
+            "partitions",
+            "end_offset counts from now, and end is a day",
+        ),
+        ("bootstrap: later", "bootstrap", ""),
+        ("max_partitions_per_run: 0", "max_partitions_per_run", ""),
         ("partitions: {column: c, start: 2013-01-01}", "partitions", ""),
         ("partitions: {by: fortnight, column: c}", "partitions", ""),
         ("partitions: {by: hash, buckets: 1}", "partitions.buckets", ""),
@@ -274,7 +281,7 @@ def test_empty_defaults_are_none(file: Path) -> None:
 
 def test_defaults_take_no_other_keys(file: Path) -> None:
     message = refusal(file, "defaults: {key: [id]}\ntables: [{table: a}]")
-    assert message.startswith(f"{file}: defaults has no key 'key': it takes capture, content_hash")
+    assert message.startswith(f"{file}: defaults has no key 'key': it takes bootstrap, capture")
 
 
 @pytest.mark.parametrize(
