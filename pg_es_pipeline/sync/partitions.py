@@ -71,7 +71,8 @@ def keys(
             return list(partitions.values)
         case TimePartitions():
             local = now.astimezone(ZoneInfo(partitions.time_zone)).replace(tzinfo=None)
-            result, start, ahead = [], _midnight(partitions.start), partitions.end_offset
+            result: list[str] = []
+            start, ahead = _midnight(partitions.start), partitions.end_offset
             while not partitions.end or start.date() < partitions.end:
                 if start > local:
                     if not result or not ahead:

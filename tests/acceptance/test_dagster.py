@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -9,10 +10,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psycopg
 import pytest
 from elasticsearch import Elasticsearch, NotFoundError
@@ -226,14 +230,20 @@ class Services:
         return results
 
 
-@pytest.fixture
-def services(environment: Environment, tmp_path: Path) -> Iterator[Services]:
-    started = Services(environment, tmp_path)
+@contextmanager
+def running(environment: Environment, folder: Path) -> Iterator[Services]:
+    started = Services(environment, folder)
     try:
         wait_until(started.is_up, "Dagster to start")
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture
+def services(environment: Environment, tmp_path: Path) -> Iterator[Services]:
+    with running(environment, tmp_path) as started:
+        yield started
 
 
 BACKFILL = """
@@ -283,3 +293,84 @@ def test_the_sensor_a_launch_and_a_backfill(
     tags = {tag["key"]: tag["value"] for tag in services.runs()[0]["tags"]}
     assert tags["dagster/asset_partition_range_start"] == "2024-01"
     assert tags["dagster/asset_partition_range_end"] == "2024-02"
+
+
+STATUS = """
+query ($key: AssetKeyInput!) {
+  assetNodeOrError(assetKey: $key) {
+    ... on AssetNode { partitionStats { numMaterialized numFailed numMaterializing } }
+  }
+}
+"""
+
+
+def test_the_status_of_partitions_is_true_after_a_run_was_killed_or_terminated(
+    environment: Environment,
+    index: str,
+    es: Elasticsearch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tables = Path(environment["PG_ES_TABLES"])
+    tables.write_text("defaults: {bootstrap: manual}\n" + tables.read_text())
+    slow = {**environment, "RATE_LIMIT": "1500", "MAX_BATCH_SIZE": "300"}
+    monkeypatch.setenv("DAGSTER_HOME", environment["DAGSTER_HOME"])
+    january, february = count_in(range(31)), count_in(range(60))
+    with running(slow, tmp_path) as services, dg.DagsterInstance.get() as instance:
+
+        def load() -> str:
+            known = {run["runId"] for run in services.runs()}
+            partitions = {"range": {"start": "2024-01", "end": "2024-03"}}
+            selector = {"assetKey": {"path": [index]}, "partitions": partitions}
+            services.query(BACKFILL, selector=selector)
+            wait_until(lambda: len(services.runs()) > len(known), "the run of the backfill")
+            [run_id] = {run["runId"] for run in services.runs()} - known
+            return run_id
+
+        def ends(run_id: str, status: str) -> bool:
+            return (run_id, status) in {(run["runId"], run["status"]) for run in services.runs()}
+
+        def statuses() -> tuple[int, int]:
+            """Of the three partitions: materialized and failed ones."""
+            found = services.query(STATUS, key={"path": [index]})["assetNodeOrError"]
+            stats = found["partitionStats"]
+            assert stats["numMaterializing"] == 0
+            return stats["numMaterialized"], stats["numFailed"]
+
+        killed = load()
+        wait_until(lambda: count(es, index) > january, "the second partition")
+        os.kill(process_of(instance, killed), signal.SIGKILL)
+        wait_until(lambda: ends(killed, "FAILURE"), "the killed run to be seen")
+        assert statuses() == (1, 2)
+
+        terminated = load()
+        wait_until(lambda: count(es, index) > february, "the third partition")
+        services.query(
+            "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", id=terminated
+        )
+        wait_until(lambda: ends(terminated, "CANCELED"), "the run to end")
+        assert statuses() == (2, 1)
+
+        finished = load()
+        wait_until(lambda: ends(finished, "SUCCESS"), "the last run")
+        assert statuses() == (3, 0)
+        recorded = Counter(
+            record.run_id
+            for record in instance.fetch_materializations(dg.AssetKey(index), limit=100).records
+        )
+    assert recorded == {killed: 1, terminated: 2, finished: 3}
+    assert count(es, index) == 20000
+
+
+def count_in(days: range) -> int:
+    """Rows on these days of the year."""
+    return sum(number % 90 in days for number in range(1, 20001))
+
+
+def process_of(instance: dg.DagsterInstance, run_id: str) -> int:
+    found = [
+        re.search(r"pid: (\d+)", entry.message or "")
+        for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    ]
+    [pid, *_] = [int(one[1]) for one in found if one]
+    return pid
