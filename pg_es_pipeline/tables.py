@@ -78,6 +78,17 @@ class Snapshot(_Model):
     """The least time between two comparisons."""
 
 
+class Checks(_Model):
+    """What the asset checks ask for."""
+
+    max_lag: Duration = timedelta(minutes=15)
+    """How long a change may wait."""
+    sample: int = Field(default=100, ge=0, le=10_000)
+    """Documents, and as many rows, drawn at random and compared as a whole."""
+    full: bool = False
+    """Whether all documents are compared as a whole instead."""
+
+
 class TimePartitions(_Model):
     """One partition for each hour, day, week (from Monday), month or year of a date or time."""
 
@@ -220,6 +231,7 @@ class Table(_Model, AssetOptions):
     """Whether the first load is requested by itself, or waited for."""
     max_partitions_per_run: int | None = Field(default=None, ge=1)
     """Partitions that a run takes at most of a backfill, a first load, or much that has changed."""
+    checks: Checks = Checks()
 
     @model_validator(mode="before")
     @classmethod
@@ -282,7 +294,7 @@ class Table(_Model, AssetOptions):
 
 _DEFAULTS = {
     *("capture", "cursor", "snapshot", "content_hash", "max_dead_letters", "max_deletes"),
-    *("reindex", "keep_generations", "bootstrap", "max_partitions_per_run"),
+    *("reindex", "keep_generations", "bootstrap", "max_partitions_per_run", "checks"),
     *("group", "owners", "tags"),
 }
 

@@ -14,6 +14,7 @@ from dagster._core.definitions.definitions_load_context import (
 
 from pg_es_pipeline.errors import PipelineError, SettingsError
 from pg_es_pipeline.orchestration.assets import index_asset
+from pg_es_pipeline.orchestration.checks import asset_checks, check_job, check_schedule
 from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_jobs, sync_job, table_jobs
 from pg_es_pipeline.orchestration.names import require_distinct
 from pg_es_pipeline.orchestration.reindexing import reindex_jobs
@@ -59,9 +60,10 @@ def build_defs(
     listed = require_distinct([table for table, _, _ in shown])
     sync_all = sync_job(SYNC_ALL, listed, "Brings every stale partition of every table up to date.")
     syncs, loads, reindexes = table_jobs(listed), load_jobs(listed), reindex_jobs(listed)
-    reconcile_all = reconcile_job(listed)
+    reconcile_all, check_all = reconcile_job(listed), check_job(listed)
     schedules = [
         reconcile_schedule(reconcile_all),
+        check_schedule(check_all),
     ]
     sensors = [
         sync_sensor(listed, [sync_all, *syncs, *loads, *reindexes], settings.sync_interval),
@@ -71,6 +73,7 @@ def build_defs(
             *(source for _, source, _ in shown if source),
             *(index_asset(table, spec) for table, _, spec in shown),
         ],
+        asset_checks=[asset_checks(listed)],
         jobs=[
             sync_all,
             *syncs,
@@ -78,6 +81,7 @@ def build_defs(
             *reindexes,
             reconcile_all,
             retry_job(listed),
+            check_all,
         ],
         schedules=[] if "schedules" in without else schedules,
         sensors=[] if "sensors" in without else sensors,

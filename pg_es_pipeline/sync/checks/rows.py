@@ -1,6 +1,6 @@
 """What only the rows themselves tell: NULLs, keys that occur twice, rows in no partition."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,23 +24,29 @@ def findings(
     connection: Connection, source: Source, partitions: Sequence[str], known: Facts
 ) -> Iterator[Finding]:
     """Reads the whole table, where something is not ruled out by its constraints."""
-    counts = _counts(connection, source, partitions)
+    counts = count(connection, source, partitions)
+    yield from _key(connection, source, known, (counts or {}).get("key"))
+    yield from strays(source, known, counts)
+
+
+def strays(source: Source, known: Facts, counts: Mapping[str, int] | None) -> Iterator[Finding]:
+    """Rows that no partition or no look for changes finds, as `count` has counted them."""
     if counts is None:
         yield _gave_up(source, "the rows with NULLs or outside every partition")
-        counts = {}
-    yield from _key(connection, source, known, counts.get("key"))
+        return
     yield from _cursor(source, known, counts.get("cursor"))
     yield from _partitions(source, counts)
 
 
-def _counts(
+def count(
     connection: Connection, source: Source, partitions: Sequence[str]
 ) -> dict[str, int] | None:
-    """The rows that meet each condition that no constraint rules out, in one reading."""
+    """The rows that meet each condition that no constraint rules out, in one reading; None where
+    that takes too long."""
     conditions = _conditions(source, partitions)
     if not conditions:
         return {}
-    row = _bounded(
+    row = bounded(
         connection,
         sql.SQL("SELECT {} FROM {}").format(
             sql.SQL(", ").join(
@@ -110,7 +116,7 @@ def _uniqueness(
     connection: Connection, source: Source, known: Facts, names: list[str]
 ) -> Iterator[Finding]:
     key = sql.SQL(", ").join(field(column) for column in source.key)
-    found = _bounded(
+    found = bounded(
         connection,
         sql.SQL(
             "SELECT array_to_string(ARRAY[{texts}], ', '), count(*) FROM {relation} "
@@ -176,7 +182,7 @@ def _cursor(source: Source, known: Facts, nulls: int | None) -> Iterator[Finding
         )
 
 
-def _partitions(source: Source, counts: dict[str, int]) -> Iterator[Finding]:
+def _partitions(source: Source, counts: Mapping[str, int]) -> Iterator[Finding]:
     if source.partition_column is None:
         return
     table, column = source.table.table, source.partition_column.name
@@ -208,7 +214,7 @@ def _partitions(source: Source, counts: dict[str, int]) -> Iterator[Finding]:
         )
 
 
-def _bounded(connection: Connection, query: sql.Composed) -> list[tuple[Any, ...]] | None:
+def bounded(connection: Connection, query: sql.Composed) -> list[tuple[Any, ...]] | None:
     """The rows of a query; None where it takes too long."""
     try:
         with connection.transaction():
