@@ -4,6 +4,7 @@ A file `.env` in the working directory is read as well; the environment wins ove
 counts as unset.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -124,6 +125,37 @@ class ProjectSettings(BaseSettings):
                 "password or a query"
             )
         return value.rstrip("/")
+    keep_runs_days: int = Field(default=30, ge=1)
+    """Days after which a run is removed from Dagster's storage."""
+
+
+class AlertSettings(BaseSettings):
+    """Where failures are told."""
+
+    model_config = _environment()
+
+    alert_webhook_url: SecretStr | None = None
+    """Takes messages as Slack's incoming webhooks do; None: nobody is told. A secret: whoever knows
+    it can write there."""
+    dagster_url: str | None = None
+    """Of Dagster's pages, as people reach them: messages have links to the runs."""
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _is_http(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("it has to begin with http:// or https://")
+        return value
+
+    @field_validator("dagster_url")
+    @classmethod
+    def _without_credentials(cls, value: str | None) -> str | None:
+        if value and not re.fullmatch(r"https?://[^@\s?#]+", value):
+            raise ValueError(
+                "an address such as https://dagster.example.com is expected, without a user, a "
+                "password or a query: it is shown to whoever reads the messages"
+            )
+        return value and value.rstrip("/")
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)
@@ -138,6 +170,18 @@ def read(kind: type[Settings], **given: Any) -> Settings:
         return kind(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(explain(kind, error)) from None
+
+
+def secrets() -> set[str]:
+    """The values of the environment that no message may tell."""
+    found = {os.environ.get("DAGSTER_PG_PASSWORD", "")}
+    for kind in (PostgresSettings, ElasticsearchSettings, AlertSettings):
+        try:
+            known = vars(read(kind)).values()
+        except SettingsError:
+            continue
+        found |= {one.get_secret_value() for one in known if isinstance(one, SecretStr)}
+    return found - {""}
 
 
 def explain(kind: type[BaseSettings], error: ValidationError) -> str:

@@ -15,6 +15,7 @@ from dagster._core.definitions.definitions_load_context import (
 from pg_es_pipeline.errors import PipelineError, SettingsError
 from pg_es_pipeline.orchestration.assets import index_asset
 from pg_es_pipeline.orchestration.checks import asset_checks, check_job, check_schedule
+from pg_es_pipeline.orchestration.housekeeping import housekeeping_job, housekeeping_schedule
 from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_jobs, sync_job, table_jobs
 from pg_es_pipeline.orchestration.names import require_distinct
 from pg_es_pipeline.orchestration.reindexing import reindex_jobs
@@ -61,9 +62,11 @@ def build_defs(
     sync_all = sync_job(SYNC_ALL, listed, "Brings every stale partition of every table up to date.")
     syncs, loads, reindexes = table_jobs(listed), load_jobs(listed), reindex_jobs(listed)
     reconcile_all, check_all = reconcile_job(listed), check_job(listed)
+    housekeeping = housekeeping_job()
     schedules = [
         reconcile_schedule(reconcile_all),
         check_schedule(check_all),
+        housekeeping_schedule(housekeeping),
     ]
     sensors = [
         sync_sensor(listed, [sync_all, *syncs, *loads, *reindexes], settings.sync_interval),
@@ -82,6 +85,7 @@ def build_defs(
             reconcile_all,
             retry_job(listed),
             check_all,
+            housekeeping,
         ],
         schedules=[] if "schedules" in without else schedules,
         sensors=[] if "sensors" in without else sensors,
