@@ -111,6 +111,8 @@ class ProjectSettings(BaseSettings):
     sync_interval: int = Field(default=60, ge=1, le=86_400)
     """Seconds between two looks for changes."""
     pg_es_tables: Path = Path("tables.yaml")
+    keep_runs_days: int = Field(default=14, ge=1)
+    """Days after which a run is removed from Dagster's storage."""
     search_url: str | None = None
     """Where people reach the search service; an index's asset links to its page there."""
 
@@ -125,8 +127,6 @@ class ProjectSettings(BaseSettings):
                 "password or a query"
             )
         return value.rstrip("/")
-    keep_runs_days: int = Field(default=30, ge=1)
-    """Days after which a run is removed from Dagster's storage."""
 
 
 class AlertSettings(BaseSettings):

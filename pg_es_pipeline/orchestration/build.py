@@ -13,6 +13,7 @@ from dagster._core.definitions.definitions_load_context import (
 )
 
 from pg_es_pipeline.errors import PipelineError, SettingsError
+from pg_es_pipeline.orchestration.alerts import alert_sensors
 from pg_es_pipeline.orchestration.assets import index_asset
 from pg_es_pipeline.orchestration.checks import asset_checks, check_job, check_schedule
 from pg_es_pipeline.orchestration.housekeeping import housekeeping_job, housekeeping_schedule
@@ -70,6 +71,7 @@ def build_defs(
     ]
     sensors = [
         sync_sensor(listed, [sync_all, *syncs, *loads, *reindexes], settings.sync_interval),
+        *alert_sensors(),
     ]
     return dg.Definitions(
         assets=[

@@ -66,7 +66,7 @@ class Removed:
 class HousekeepingConfig(dg.Config):
     """What is old."""
 
-    keep_days: int | None = Field(default=None, description="KEEP_RUNS_DAYS, 30")
+    keep_days: int | None = Field(default=None, description="KEEP_RUNS_DAYS, 14")
 
 
 def housekeeping_job() -> dg.JobDefinition:

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings
 
 import pg_es_pipeline.settings
 import search_service.settings
-from pg_es_pipeline.tables import Cursor, Snapshot, Table, read_tables
+from pg_es_pipeline.tables import Checks, Cursor, Snapshot, Table, read_tables
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -90,9 +90,10 @@ def test_an_untouched_copy_of_the_example_sets_nothing() -> None:
 
 def test_the_readme_lists_every_key_of_a_table() -> None:
     listed = set(re.findall(r"`([a-z_.]+)`(?=[^|]* \|)", keys_column(section("tables.yaml"))))
-    expected = set(Table.model_fields) - {"cursor", "snapshot"}
+    expected = set(Table.model_fields) - {"cursor", "snapshot", "checks"}
     expected |= {f"cursor.{name}" for name in Cursor.model_fields}
     expected |= {f"snapshot.{name}" for name in Snapshot.model_fields}
+    expected |= {f"checks.{name}" for name in Checks.model_fields}
     assert listed == expected
 
 

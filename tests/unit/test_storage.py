@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -119,6 +120,30 @@ def test_with_all_variables_a_run_is_kept_in_postgresql(
         tables = {name for (name,) in connection.execute("SELECT relname FROM pg_class").fetchall()}
     assert {"event_logs", "jobs"} <= tables
     assert not (home / "storage").exists()
+
+
+def test_the_documented_statements_make_a_database_that_dagster_can_use(
+    monkeypatch: pytest.MonkeyPatch, home: Path, database: Any
+) -> None:
+    page = (REPOSITORY / "docs" / "monitoring.md").read_text()
+    [statements] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    name = f"{database.dbname}_history"
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        for statement in re.sub(r"\bdagster\b", name, statements).strip().split("\n"):
+            connection.execute(statement)
+        given = {"HOST": database.host, "PORT": str(database.port), "PASSWORD": "choose-one"}
+        for variable, value in {**given, "DATABASE": name, "USER": name}.items():
+            monkeypatch.setenv(f"DAGSTER_PG_{variable}", value)
+        with instance(home) as dagster:
+            assert dagster.get_run_by_id(dagster.create_run_for_job(nothing).run_id)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.execute(f"DROP ROLE {name}")
+
+
+def test_dagster_sends_nothing_home_and_invites_nobody(home: Path) -> None:
+    with instance(home) as dagster:
+        assert not dagster.telemetry_enabled
+        assert not dagster.nux_enabled
 
 
 @pytest.mark.parametrize(

@@ -281,7 +281,9 @@ def test_empty_defaults_are_none(file: Path) -> None:
 
 def test_defaults_take_no_other_keys(file: Path) -> None:
     message = refusal(file, "defaults: {key: [id]}\ntables: [{table: a}]")
-    assert message.startswith(f"{file}: defaults has no key 'key': it takes bootstrap, capture")
+    assert message.startswith(
+        f"{file}: defaults has no key 'key': it takes bootstrap, capture, checks"
+    )
 
 
 @pytest.mark.parametrize(
