@@ -6,10 +6,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from pg_es_pipeline.orchestration.assets import index_asset, table_spec
-from pg_es_pipeline.orchestration.checks import CHECK_ALL, asset_checks, check_job
+from pg_es_pipeline.orchestration.build import build_defs
+from pg_es_pipeline.orchestration.checks import CHECK_ALL
 from pg_es_pipeline.orchestration.names import index_key
-from pg_es_pipeline.orchestration.resources import RESOURCES
 from pg_es_pipeline.sync import audit
 from pg_es_pipeline.sync.audit import QUESTIONS
 from pg_es_pipeline.tables import Table
@@ -40,28 +39,15 @@ def change(orders: Orders, **entry: Any) -> None:
     orders.table = Table.model_validate({**known, **entry})
 
 
-def definitions(tables: list[Table]) -> dg.Definitions:
-    return dg.Definitions(
-        assets=[*map(table_spec, tables), *map(index_asset, tables)],
-        asset_checks=[asset_checks(tables)],
-        jobs=[
-            check_job(tables),
-            dg.define_asset_job("asked", dg.AssetSelection.all_asset_checks()),
-        ],
-        resources=RESOURCES,
-        executor=dg.in_process_executor,
-    )
-
-
 def checked(
     orders: Orders, instance: dg.DagsterInstance, *others: Table, job: str = CHECK_ALL
 ) -> dict[str, dg.AssetCheckEvaluation]:
     """What a run of all checks records of the table's index, by check."""
-    result = (
-        definitions([orders.table, *others])
-        .resolve_job_def(job)
-        .execute_in_process(instance=instance)
-    )
+    defs = build_defs([orders.table, *others], executor=dg.in_process_executor)
+    if job != CHECK_ALL:
+        asked = dg.define_asset_job(job, dg.AssetSelection.all_asset_checks())
+        defs = dg.Definitions.merge(defs, dg.Definitions(jobs=[asked]))
+    result = defs.resolve_job_def(job).execute_in_process(instance=instance)
     assert result.success
     return {
         one.check_name: one
