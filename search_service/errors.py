@@ -73,7 +73,8 @@ def beyond_window(last: int, window: int) -> ServiceError:
     """The page ends after the last document that Elasticsearch can reach by counting."""
     detail = (
         f"The page ends at document {last:,}; pages reach the first {window:,} documents. Narrow "
-        "the search with query_fields, or walk the whole index with GET /search/{index}/scroll."
+        'the search, walk through it with "pagination": "cursor", or through the whole index with '
+        "GET /search/{index}/scroll."
     )
     return ServiceError(422, "page-beyond-window", "Page out of reach", detail)
 

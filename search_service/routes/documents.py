@@ -3,7 +3,7 @@
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from starlette.responses import Response
 
 from search_service.answers import Document
@@ -14,11 +14,10 @@ from search_service.pages import decode_answer, respond_unless_known
 from search_service.query import document_body
 from search_service.routes.names import IndexName, split
 from search_service.routes.problems import NOT_CHANGED, problems
+from search_service.routes.router import router
 
 _LONGEST = 512  # bytes of an `_id` in Elasticsearch
 _HASHED = "sha256:"
-
-router = APIRouter()
 
 
 @router.get(

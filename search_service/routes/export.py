@@ -3,7 +3,7 @@
 import structlog
 from elastic_transport import TransportError
 from elasticsearch import ApiError
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -14,10 +14,9 @@ from search_service.models import ExportRequest
 from search_service.query import Selection, export_body
 from search_service.routes.names import IndexName
 from search_service.routes.problems import BODY, problems
+from search_service.routes.router import router
 
 log = structlog.get_logger(__name__)
-
-router = APIRouter()
 
 _MEDIA_TYPES = {"ndjson": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 

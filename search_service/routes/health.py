@@ -1,16 +1,15 @@
 """Whether the service can answer."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from search_service.answers import ElasticsearchHealth, Health, IndexHealth
 from search_service.context import client, settings, visible
 from search_service.indices import freshness
 from search_service.routes.indices import freshness_of
 from search_service.routes.problems import problems
+from search_service.routes.router import router
 
 HEALTH_TIMEOUT = 2.0  # seconds, below the usual patience of a probe
-
-router = APIRouter()
 
 
 @router.get("/health", summary="Health", responses=problems())

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from search_service.answers import FieldList, IndexList, IndexStatus
 from search_service.context import client, find, settings, visible
 from search_service.indices import Freshness, count_documents, freshness
 from search_service.routes.names import IndexName
 from search_service.routes.problems import problems
-
-router = APIRouter()
+from search_service.routes.router import router
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from search_service import cursors
@@ -14,10 +14,9 @@ from search_service.pages import decode_scroll, respond
 from search_service.query import scroll_body, select
 from search_service.routes.names import IndexName, split
 from search_service.routes.problems import problems
+from search_service.routes.router import router
 
 PAGE_SIZE = 100
-
-router = APIRouter()
 
 
 @router.get(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 from elasticsearch import ApiError, NotFoundError
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.responses import Response
@@ -38,6 +38,7 @@ from search_service.pages import Answer, Hit, decode_answer, encoded, respond, r
 from search_service.query import count_body, search_body, select
 from search_service.routes.names import IndexName, split
 from search_service.routes.problems import BODY, NOT_CHANGED, problems
+from search_service.routes.router import router
 from search_service.routes.walk import walk_page
 from search_service.suggest import suggest_body, suggestions
 
@@ -45,8 +46,6 @@ PAGE_SIZE = 10
 _WRONG = "A field is unknown, a value does not suit its field, or the page is out of reach."
 _FEATURE = "The caller may not use a feature that the request needs."
 _EXPIRED = "The cursor has expired."
-
-router = APIRouter()
 
 
 @router.post(
