@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -53,6 +54,44 @@ def test_serves_over_http_until_it_is_told_to_stop(
         process.wait()
 
 
+def test_several_processes_have_one_seal_and_one_number_of_walks(
+    es: Elasticsearch, flights: str, unused_port: int, tmp_path: Path
+) -> None:
+    node = es.transport.node_pool.get()
+    settings = environment(
+        ES_HOST=node.host,
+        ES_PORT=str(node.port),
+        SEARCH_PORT=str(unused_port),
+        SEARCH_WORKERS="2",
+        SEARCH_MAX_WALKS="3",
+    )
+    process = subprocess.Popen(
+        COMMAND, cwd=tmp_path, env=settings, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    try:
+        assert process.stderr is not None
+        started = 0
+        while started < 2:
+            started += b"Application startup complete" in process.stderr.readline()
+
+        def ask(**query: Any) -> httpx.Response:
+            # A connection each, which the one process accepts or the other.
+            body = {"index": flights, "page_size": 1, **query}
+            return httpx.post(f"http://127.0.0.1:{unused_port}/search", json=body, timeout=60)
+
+        begun = [ask(pagination="cursor") for _ in range(3)]
+        assert [answer.status_code for answer in begun] == [200, 200, 200]
+        cursor = begun[0].json()["meta"]["next_cursor"]
+        pages = [ask(cursor=cursor) for _ in range(10)]
+        assert {page.json()["data"][0]["flight_id"] for page in pages} == {2}
+        assert {ask(pagination="cursor").status_code for _ in range(10)} == {503}
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -62,6 +101,7 @@ def test_serves_over_http_until_it_is_told_to_stop(
         ({"ES_HOST": "a", "ES_PORT": "x", "SEARCH_PORT": "0"}, ["ES_PORT", "SEARCH_PORT"]),
         ({"ES_HOST": "a", "SEARCH_MAX_LAG": "nan"}, ["SEARCH_MAX_LAG"]),
         ({"ES_HOST": "a", "ES_USER": "u"}, ["ES_PASSWORD"]),
+        ({"ES_HOST": "a", "SEARCH_SECRET": "long enough for it,hush"}, ["SEARCH_SECRET", "16"]),
         ({"ES_HOST": "a", "ES_PASSWORD": "hush"}, ["ES_USER"]),
         ({"ES_HOST": "a", "ES_CA_CERTS": "/nowhere.pem"}, ["ES_CA_CERTS"]),
     ],
