@@ -29,7 +29,8 @@ class Index:
     `generation` is the physical index behind the alias `name`, `key` the fields that no two
     documents have the same of (the table's key, unless a transform has changed it), `window` how
     many documents can be reached by page numbers. `filters` are clauses of Elasticsearch's query
-    language that every document has to meet to be found at all.
+    language that every document has to meet to be found at all. `identity` are the table's columns
+    whose text is the `_id`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Index:
     fields: Fields
     window: int
     filters: tuple[dict[str, Any], ...] = ()
+    identity: tuple[str, ...] = ()
 
 
 View = Callable[[Index], Index | None]
@@ -127,11 +129,13 @@ def served(indices: Mapping[str, Any]) -> dict[str, Index]:
         table, key = made.get("table"), _key(made.get("order", made.get("key")), fields)
         if not isinstance(table, str) or not key:
             continue
+        columns = made.get("key")
+        identity = tuple(map(str, columns)) if isinstance(columns, list) else ()
         settings = info.get("settings", {}).get("index", {})
         window = int(settings.get("max_result_window", _DEFAULT_WINDOW))
         for name, alias in info.get("aliases", {}).items():
             if owners[name] == 1 and not alias.keys() & _NOT_FOR_SEARCH:
-                found[name] = Index(name, generation, table, key, fields, window)
+                found[name] = Index(name, generation, table, key, fields, window, identity=identity)
     return found
 
 

@@ -45,7 +45,7 @@ async def document(
     two columns."""
     permit(request, "documents")
     found = await find(request, index)
-    if any(found.fields.hides(path) for path in found.key):
+    if any(found.fields.hides(path) for path in (*found.key, *found.identity)):
         raise unknown_document(id)  # its key does not exist for this caller
     names = split(parameters.fields)
     found, raw = await ask(request, index, lambda found: document_body(found, _ids(id), names))

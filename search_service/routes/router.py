@@ -42,7 +42,7 @@ class _Route(APIRoute):
 
 def _parsed(body: bytes, request: Request) -> Any:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type != "application/json" and not media_type.endswith("+json"):
         # The handler of these errors says what is wrong.
         raise RequestValidationError([])
     if not body:
