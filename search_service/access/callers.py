@@ -105,8 +105,8 @@ class Callers:
         try:
             self._known = await asyncio.to_thread(self._read, self._path)
         except RulesError as error:
-            reason = str(error)  # which names files and places, no secret
-            log.error("access_rules_unusable", reason=reason, remedy="the old rules hold")  # noqa: TRY400
+            # The reason names files and places, and no secret.
+            log.warning("access_rules_unusable", reason=str(error), remedy="the old rules hold")
         else:
             log.info("access_rules_read", file=str(self._path))
 

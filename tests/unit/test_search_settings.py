@@ -27,7 +27,10 @@ def refusal(**given: object) -> str:
     return explain(caught.value)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "search.example.com"])  # noqa: S104
+OPEN = ["0.0.0.0", "::", "192.168.1.7", "search.example.com"]  # noqa: S104
+
+
+@pytest.mark.parametrize("host", OPEN)
 def test_nothing_is_open_to_other_machines_unless_it_is_said(host: str) -> None:
     message = refusal(search_host=host)
     for word in (host, "SEARCH_ACCESS", "SEARCH_OPEN=true", "pg-es-search key"):
