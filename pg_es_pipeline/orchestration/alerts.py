@@ -18,8 +18,7 @@ from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError
 
 from pg_es_pipeline.orchestration.checks import CHECK_ALL
-from pg_es_pipeline.orchestration.names import TABLES_TAG
-from pg_es_pipeline.orchestration.sensors import RANGE_END, RANGE_START
+from pg_es_pipeline.orchestration.names import RANGE_END, RANGE_START, TABLES_TAG
 from pg_es_pipeline.settings import AlertSettings, read, secrets
 
 SENSOR = "alert_on_failure"

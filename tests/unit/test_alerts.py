@@ -13,8 +13,7 @@ from pg_es_pipeline.errors import SettingsError
 from pg_es_pipeline.orchestration import alerts
 from pg_es_pipeline.orchestration.alerts import Place, alert_sensors
 from pg_es_pipeline.orchestration.checks import CHECK_ALL
-from pg_es_pipeline.orchestration.names import TABLES_TAG
-from pg_es_pipeline.orchestration.sensors import RANGE_END, RANGE_START
+from pg_es_pipeline.orchestration.names import RANGE_END, RANGE_START, TABLES_TAG
 
 PATH = "/services/T0/B0/secret-token"
 

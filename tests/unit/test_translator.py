@@ -8,8 +8,8 @@ import pytest
 
 from pg_es_pipeline.errors import TablesError
 from pg_es_pipeline.orchestration.build import build_defs
+from pg_es_pipeline.orchestration.in_flight import in_flight
 from pg_es_pipeline.orchestration.names import index_key
-from pg_es_pipeline.orchestration.sensors import busy_indices
 from pg_es_pipeline.orchestration.translator import TableData, Translator, translated
 from pg_es_pipeline.sync.catalog import Column, Source
 from pg_es_pipeline.sync.describe import Constraint, Description
@@ -149,8 +149,10 @@ def test_the_keys_of_a_translator_are_used_everywhere() -> None:
 
 def test_a_run_of_an_asset_keeps_its_table_from_being_loaded_again() -> None:
     named, _, _ = translated(Renaming(), TableData(ORDERS))
-    run = dg.DagsterRun("j", asset_selection=frozenset([index_key(named), dg.AssetKey("other")]))
-    assert busy_indices([run], [named]) == {"shop-orders"}
+    selection = frozenset([index_key(named), dg.AssetKey("other")])
+    run = dg.DagsterRun("j", status=dg.DagsterRunStatus.STARTED, asset_selection=selection)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert in_flight([named], [run], instance) == {"shop-orders": None}
 
 
 def test_parts_can_be_left_out_and_resources_replaced() -> None:
