@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from pg_es_pipeline.orchestration.checks import before_switch
 from pg_es_pipeline.orchestration.jobs import op_job
 from pg_es_pipeline.orchestration.loading import failing_clearly, persist, record, shower
 from pg_es_pipeline.orchestration.names import POOL, reindex_job_name
@@ -45,6 +46,9 @@ def _reindex_job(table: Table) -> dg.JobDefinition:
         for report in done.reports:
             record(context, source, report, generation=done.generation)
         compared = done.compared
+        if compared:
+            # Taken all right; what it is annotated with does not say so.
+            context.log_event(before_switch(table, compared))  # type: ignore[arg-type]
         context.log.info(
             f"{done.index}: {done.generation} is live now, {done.before} was. {done.rows:,} rows "
             f"loaded, {compared.differences if compared else 0:,} differences found and repaired; "
