@@ -19,6 +19,7 @@ from elasticsearch.exceptions import HTTP_EXCEPTIONS
 
 from search_service.overload import Breaker
 from search_service.settings import Settings
+from search_service.surrogates import decoder
 
 _CONNECTIONS = 256  # more than Elasticsearch works on at once; waiting is for the limits before it
 _JSON = HttpHeaders({"accept": "application/json", "content-type": "application/json"})
@@ -73,7 +74,7 @@ class Elastic:
             head = {"index": generation, "allow_partial_search_results": False}
             lines += [msgspec.json.encode(head), b"\n", self._timed(body), b"\n"]
         meta, raw = await self._perform("POST", "/_msearch", b"".join(lines), _NDJSON)
-        found = msgspec.json.decode(raw, type=_Many).responses
+        found = _decode_many(raw).responses
         for one in found:
             status = msgspec.json.decode(one, type=_Status).status
             if status >= 400:
@@ -123,6 +124,9 @@ class Elastic:
 
 class _Many(msgspec.Struct):
     responses: list[msgspec.Raw]
+
+
+_decode_many = decoder(_Many)
 
 
 class _Status(msgspec.Struct):

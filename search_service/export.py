@@ -12,6 +12,7 @@ from search_service.elastic import Elastic
 from search_service.fields import Fields
 from search_service.pages import SortedHit, decode_walk, finite
 from search_service.points import Points
+from search_service.surrogates import escaped, replaced
 
 PART = 1000
 """Documents that are asked for at once."""
@@ -87,7 +88,7 @@ class Export:
 async def ndjson(export: Export, fields: Fields) -> AsyncIterator[bytes]:
     """A document in each line."""
     async for part in export.parts():
-        lines = b"".join(b"%b\n" % _line(bytes(hit.source)) for hit in part)
+        lines = escaped(b"".join(b"%b\n" % _line(bytes(hit.source)) for hit in part))
         yield finite(lines) if fields.has_open else lines
 
 
@@ -96,7 +97,8 @@ async def table(export: Export, paths: Sequence[str]) -> AsyncIterator[bytes]:
     columns = [path.split(".") for path in paths]
     yield _rows([list(paths)])
     async for part in export.parts():
-        yield _rows([[_cell(hit.source, names) for names in columns] for hit in part])
+        sources = [msgspec.Raw(replaced(bytes(hit.source))) for hit in part]
+        yield _rows([[_cell(source, names) for names in columns] for source in sources])
 
 
 def _line(source: bytes) -> bytes:

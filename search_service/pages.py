@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from search_service.fields import Fields
+from search_service.surrogates import decoder, escaped
 
 # A json column may hold numbers such as 1e999, which no double has and most parsers make infinite.
 _HUGE = re.compile(rb"[:,\[]\s*-?[0-9]+(?:\.[0-9]+)?[eE]\+?[0-9]{2}")
@@ -21,7 +22,7 @@ class Hit(msgspec.Struct):
 
     id: str = msgspec.field(name="_id", default="")
     source: msgspec.Raw = msgspec.field(name="_source", default=msgspec.Raw(b"{}"))
-    highlight: dict[str, list[str]] = {}
+    highlight: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class SortedHit(Hit):
@@ -84,9 +85,9 @@ class ScrollAnswer(msgspec.Struct):
     hits: KeyedHits
 
 
-decode_answer = msgspec.json.Decoder(Answer).decode
-decode_walk = msgspec.json.Decoder(WalkAnswer).decode
-decode_scroll = msgspec.json.Decoder(ScrollAnswer).decode
+decode_answer = decoder(Answer)
+decode_walk = decoder(WalkAnswer)
+decode_scroll = decoder(ScrollAnswer)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -108,7 +109,7 @@ def respond_unless_known(request: Request, content: Any, fields: Fields | None =
 
 def encoded(content: Any, fields: Fields | None = None) -> bytes:
     """JSON of a content whose documents are `msgspec.Raw`."""
-    body = _encode(content)
+    body = escaped(_encode(content))
     if fields is not None and fields.has_open:
         return finite(body)
     return body

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from search_service.context import unless_client_leaves
 from search_service.errors import ServiceError
 from search_service.export import _cell, _line
-from search_service.pages import finite
+from search_service.pages import decode_answer, encoded, finite
 
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -111,3 +111,15 @@ def test_work_that_is_done_is_not_disturbed_by_a_client_that_leaves() -> None:
         return await unless_client_leaves(Request({"type": "http"}, _left), work())
 
     assert asyncio.run(scenario()) == 7
+
+
+@pytest.mark.parametrize(
+    "text",
+    [r"\ud800", r"\uDFFF\uD800", r"\ud83d\ude00", r"\\ud800", r"\\\ud800", "한", r"a\ud800b"],
+)
+def test_half_surrogate_pairs_come_back_as_they_were(text: str) -> None:
+    raw = b'{"hits":{"hits":[{"_source":{"a":"%b"}}]}}' % text.encode()
+    (hit,) = decode_answer(raw).hits.hits
+    answer = encoded({"data": [hit.source]})
+    assert json.loads(answer) == {"data": [{"a": json.loads(f'"{text}"')}]}
+    answer.decode()  # valid UTF-8
