@@ -39,17 +39,21 @@ class Tracer:
             self._extract(headers),
             self._kind,
             attributes={"http.request.method": method},
-            record_exception=False,  # its message may have values
+            # The message of an exception may have values.
+            record_exception=False,
+            set_status_on_exception=False,
         ) as span:
-            yield
-            route = getattr(scope.get("route"), "path", None)
-            state = scope.get("state", {})
-            if route:
-                span.update_name(f"{method} {route}")
-                span.set_attribute("http.route", route)
-            if "status" in state:
-                span.set_attribute("http.response.status_code", state["status"])
-            span.set_attribute("request_id", state.get("request_id", ""))
+            try:
+                yield
+            finally:
+                route = getattr(scope.get("route"), "path", None)
+                state = scope.get("state", {})
+                if route:
+                    span.update_name(f"{method} {route}")
+                    span.set_attribute("http.route", route)
+                if "status" in state:
+                    span.set_attribute("http.response.status_code", state["status"])
+                span.set_attribute("request_id", state.get("request_id", ""))
 
     def close(self) -> None:
         """Send what has not been sent."""
