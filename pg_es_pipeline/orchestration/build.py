@@ -17,7 +17,7 @@ from pg_es_pipeline.orchestration.alerts import alert_sensors
 from pg_es_pipeline.orchestration.assets import index_asset
 from pg_es_pipeline.orchestration.checks import asset_checks, check_job, check_schedule
 from pg_es_pipeline.orchestration.housekeeping import housekeeping_job, housekeeping_schedule
-from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_jobs, sync_job, table_jobs
+from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job, table_jobs
 from pg_es_pipeline.orchestration.names import require_distinct
 from pg_es_pipeline.orchestration.reindexing import reindex_jobs
 from pg_es_pipeline.orchestration.resources import RESOURCES
@@ -60,7 +60,7 @@ def build_defs(
         for data in _described(tables or settings.pg_es_tables, settings.search_url)
     ]
     listed = require_distinct([table for table, _, _ in shown])
-    sync_all = sync_job(SYNC_ALL, listed, "Brings every stale partition of every table up to date.")
+    sync_all = sync_job(listed)
     syncs, loads, reindexes = table_jobs(listed), load_jobs(listed), reindex_jobs(listed)
     reconcile_all, check_all = reconcile_job(listed), check_job(listed)
     housekeeping = housekeeping_job()

@@ -4,8 +4,9 @@ The `sync` jobs are made of a plain op: a step of a partitioned asset takes one 
 one table, and a run's start costs seconds, so that many small changes of many tables share one run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import cache
 
 import dagster as dg
 from dagster._core.definitions.partitions.context import partition_loading_context
@@ -66,13 +67,33 @@ class SyncConfig(dg.Config):
     )
 
 
-def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefinition:
-    """A job that brings partitions of these tables up to date in one run."""
+def sync_job(tables: Sequence[Table]) -> dg.JobDefinition:
+    """`sync_all` brings partitions of all these tables up to date in one run."""
+    op = _sync_op("sync_all_op", CHANGES_POOL, lambda _: tables)
+    description = "Brings every stale partition of every table up to date."
+    return op_job(SYNC_ALL, description, op, {TABLES_TAG: ALL_TABLES})
 
-    several = name == SYNC_ALL
-    pool = CHANGES_POOL if several else POOL
 
-    @dg.op(name=f"{name}_op", pool=pool, description=description)
+def table_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
+    """`sync_<index>` for each table. They share one op: another for each would cost as much to
+    define as all the rest of it."""
+    by_job = {sync_job_name(table): [table] for table in tables}
+    op = _sync_op("sync_op", POOL, by_job.__getitem__)
+    return [
+        op_job(
+            sync_job_name(table),
+            f"Brings every stale partition of {table.table} up to date.",
+            op,
+            {TABLES_TAG: table.index},
+        )
+        for table in tables
+    ]
+
+
+def _sync_op(name: str, pool: str, tables_of: Callable[[str], Sequence[Table]]) -> dg.OpDefinition:
+    """Loads the tables of the job that it is in."""
+
+    @dg.op(name=name, pool=pool, description="Brings partitions up to date.")
     def sync(
         context: dg.OpExecutionContext,
         config: SyncConfig,
@@ -81,7 +102,7 @@ def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefi
         batching: BatchingResource,
     ) -> None:
         with failing_clearly():
-            wanted = _wanted(tables, config.partitions)
+            wanted = _wanted(tables_of(context.job_name), config.partitions)
             with engine(postgres, elasticsearch, batching) as running:
 
                 def one(source: Source) -> None:
@@ -89,33 +110,21 @@ def sync_job(name: str, tables: Sequence[Table], description: str) -> dg.JobDefi
 
                 for_each(context, running, wanted, one)
 
-    return op_job(
-        name, description, sync, tags={TABLES_TAG: ALL_TABLES if several else tables[0].index}
-    )
+    return sync
 
 
 def op_job(
     name: str, description: str, op: dg.OpDefinition, tags: Mapping[str, str] | None = None
 ) -> dg.JobDefinition:
     """A job of one op, in the process of the run."""
-
-    @dg.job(name=name, description=description, executor_def=dg.in_process_executor, tags=tags)
-    def job() -> None:
-        op()
-
-    return job
+    return _graph(op).to_job(
+        name, description=description, executor_def=dg.in_process_executor, tags=tags
+    )
 
 
-def table_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
-    """`sync_<index>` for each table."""
-    return [
-        sync_job(
-            sync_job_name(table),
-            [table],
-            f"Brings every stale partition of {table.table} up to date.",
-        )
-        for table in tables
-    ]
+@cache
+def _graph(op: dg.OpDefinition) -> dg.GraphDefinition:
+    return dg.GraphDefinition(f"{op.name}_graph", node_defs=[op])
 
 
 def sync_job_name(table: Table) -> str:

@@ -20,23 +20,16 @@ from pg_es_pipeline.tables import Table
 
 def reindex_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
     """`reindex_<index>` for each table."""
-    return [_reindex_job(table) for table in tables]
+    by_job = {reindex_job_name(table): table for table in tables}
 
-
-def _reindex_job(table: Table) -> dg.JobDefinition:
-    name = reindex_job_name(table)
-    description = (
-        f"Loads {table.table} into a new generation beside the live one, compares both sides, and "
-        f"lets {table.index} point at it. One that was interrupted is gone on with."
-    )
-
-    @dg.op(name=f"{name}_op", pool=POOL, description=description)
+    @dg.op(name="reindex_op", pool=POOL, description="Loads a new generation, and switches to it.")
     def reindex(
         context: dg.OpExecutionContext,
         postgres: PostgresResource,
         elasticsearch: ElasticsearchResource,
         batching: BatchingResource,
     ) -> None:
+        table = by_job[context.job_name]
         with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
             source = running.source(table)
             show = shower(context, source)
@@ -55,4 +48,12 @@ def _reindex_job(table: Table) -> dg.JobDefinition:
             f"other loads were held for {done.held_seconds:.1f} s"
         )
 
-    return op_job(name, description, reindex)
+    return [
+        op_job(
+            name,
+            f"Loads {table.table} into a new generation beside the live one, compares both sides, "
+            f"and lets {table.index} point at it. One that was interrupted is gone on with.",
+            reindex,
+        )
+        for name, table in by_job.items()
+    ]

@@ -95,8 +95,9 @@ def _sync(
     job: str, partitions: Mapping[str, Sequence[str]], tags: Mapping[str, str]
 ) -> dg.RunRequest:
     config = {"partitions": {index: list(keys) for index, keys in partitions.items()}}
+    op = "sync_all_op" if job == SYNC_ALL else "sync_op"
     return dg.RunRequest(
-        job_name=job, run_config={"ops": {f"{job}_op": {"config": config}}}, tags=dict(tags)
+        job_name=job, run_config={"ops": {op: {"config": config}}}, tags=dict(tags)
     )
 
 

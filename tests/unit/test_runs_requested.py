@@ -90,7 +90,7 @@ def test_partitions_that_appear_as_a_table_grows_are_named_one_by_one() -> None:
     )
     requests = requested(Load(growing, ["0", "10", "20", "30"], ["0", "20", "30"]))
     partitions = [
-        request.run_config["ops"]["sync_orders_op"]["config"]["partitions"]["orders"]
+        request.run_config["ops"]["sync_op"]["config"]["partitions"]["orders"]
         for request in requests
     ]
     assert partitions == [["0", "20"], ["30"]]

@@ -323,7 +323,7 @@ def test_a_broken_table_does_not_stop_the_others(
         update={"table": "public.missing", "index": f"{monthly.table.index}-missing"}
     )
     tables = [broken, monthly.table]
-    job = sync_job("sync_all", tables, "")
+    job = sync_job(tables)
     result = (
         dg.Definitions(jobs=[job], resources=RESOURCES)
         .resolve_job_def("sync_all")

@@ -436,9 +436,7 @@ def test_the_jobs_say_how_many_and_try_again(
         monkeypatch.setenv(name, value)
     numbers.insert(range(1, 3), note="twelve")
     tables = [numbers.table]
-    definitions = dg.Definitions(
-        jobs=[sync_job("sync_all", tables, ""), retry_job(tables)], resources=RESOURCES
-    )
+    definitions = dg.Definitions(jobs=[sync_job(tables), retry_job(tables)], resources=RESOURCES)
     with dg.DagsterInstance.ephemeral() as instance:
         loaded = definitions.resolve_job_def("sync_all").execute_in_process(instance=instance)
         [event] = [one for one in loaded.all_events if one.is_step_materialization]
