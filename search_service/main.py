@@ -90,6 +90,8 @@ def _serve() -> None:
                 "search_service.main:app" if several else application,
                 factory=several,
                 workers=settings.search_workers,
+                # A busy machine takes longer than uvicorn's 5 s to start one.
+                timeout_worker_healthcheck=60,
                 host=settings.search_host,
                 port=settings.search_port,
                 server_header=False,
