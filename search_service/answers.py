@@ -117,6 +117,11 @@ class FieldList(BaseModel):
     index: str
     fields: list[str] = Field(description="Dotted paths, without objects that have fields.")
     field_types: dict[str, str] = Field(description="Elasticsearch's type of each.")
+    key: list[str] = Field(
+        description="The fields that together name a document; none when one of them is not shown."
+    )
+    filterable: list[str] = Field(description="Those whose values conditions compare.")
+    sortable: list[str] = Field(description="Those to sort by, and whose values facets count.")
 
 
 class IndexStatus(BaseModel):

@@ -18,10 +18,17 @@ from search_service.routes.router import router
     responses=problems(s404="No such index.", s422="The name is too long."),
 )
 async def fields(index: IndexName, request: Request) -> FieldList:
-    """The fields that can be returned, with Elasticsearch's type of each."""
+    """The fields that can be returned, with Elasticsearch's type of each, and what they are for."""
     found = await find(request, index)
-    types = {path: field.type for path, field in found.fields.leaves.items()}
-    return FieldList(index=found.name, fields=list(types), field_types=types)
+    leaves = found.fields.leaves
+    return FieldList(
+        index=found.name,
+        fields=list(leaves),
+        field_types={path: field.type for path, field in leaves.items()},
+        key=list(found.key) if leaves.keys() >= set(found.key) else [],
+        filterable=[path for path, field in leaves.items() if field.filterable],
+        sortable=[path for path, field in leaves.items() if field.sortable],
+    )
 
 
 @router.get("/indices", summary="The indexes", responses=problems())

@@ -18,7 +18,9 @@ def ago(seconds: float) -> str:
     return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
 
 
-async def test_lists_the_fields_and_their_types(service: AsyncClient, flights: str) -> None:
+async def test_lists_the_fields_their_types_and_what_they_are_for(
+    service: AsyncClient, flights: str
+) -> None:
     answer = await service.get(f"/indices/{flights}/fields")
     types = {
         "airline.code": "keyword",
@@ -33,7 +35,15 @@ async def test_lists_the_fields_and_their_types(service: AsyncClient, flights: s
         "photo": "binary",
         "time_hour": "date",
     }
-    assert answer.json() == {"index": flights, "fields": list(types), "field_types": types}
+    comparable = [name for name in types if name not in {"labels", "photo"}]
+    assert answer.json() == {
+        "index": flights,
+        "fields": list(types),
+        "field_types": types,
+        "key": ["flight_id"],
+        "filterable": comparable,
+        "sortable": comparable,
+    }
 
 
 async def test_lists_indexes_with_table_size_and_freshness(
