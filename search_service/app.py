@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.gzip import GZipMiddleware
 
-from search_service import middleware, openapi, probes
+from search_service import middleware, openapi, page, probes
 from search_service.access.callers import Callers
 from search_service.caps import Caps
 from search_service.cursors import Seal
@@ -84,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(router)
     app.include_router(probes.router)
+    app.include_router(page.router)
     install_handlers(app)
     openapi.complete(app, closed=callers.closed)
     width = settings.search_max_concurrency
