@@ -81,6 +81,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=API_VERSION,
         lifespan=lifespan,
         redirect_slashes=False,
+        # Names for the functions of generated clients.
+        generate_unique_id_function=lambda route: route.name,
     )
     app.include_router(router)
     app.include_router(probes.router)

@@ -2,109 +2,24 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-MAX_VALUES = 1024
+from search_service.schemas import named
+
 MAX_NAMES = 1000
 MAX_CONDITIONS = 100
 MAX_CURSOR_CHARACTERS = 40_000
 MAX_TEXT_CHARACTERS = 10_000
+# An address has at most 64 KiB, and a character of it up to 12: what is longer, the server refuses
+# before the service sees it. Cursors have no bound of their own there for the same reason.
+MAX_ADDRESS_CHARACTERS = 4_000
 MAX_SEARCHES = 100
 MAX_FACETS = 100
 MAX_RANGES = 100
 
-_SCALAR = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]}
-_VALUES = {"type": "array", "items": _SCALAR, "minItems": 1, "maxItems": MAX_VALUES}
-_BOUND = {"anyOf": [{"type": "string"}, {"type": "number"}]}
-_POINT = {
-    "type": "object",
-    "properties": {
-        "lat": {"type": "number", "minimum": -90, "maximum": 90},
-        "lon": {"type": "number", "minimum": -180, "maximum": 180},
-    },
-    "required": ["lat", "lon"],
-    "additionalProperties": False,
-}
-_EITHER = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
-
-# Checked in conditions.py, where the field's type is known.
-Condition = Annotated[
-    Any,
-    WithJsonSchema(
-        {
-            "description": "A value (exact), a list of values (any of them), or operators, all of "
-            "which hold.",
-            "anyOf": [
-                *_SCALAR["anyOf"],
-                _VALUES,
-                {
-                    "type": "object",
-                    "properties": {
-                        **dict.fromkeys(("gt", "gte", "lt", "lte"), _BOUND),
-                        "not": {"description": "A condition that does not hold."},
-                        "exists": {"type": "boolean"},
-                        "null": {"type": "boolean"},
-                        "prefix": {"type": "string", "minLength": 1},
-                        "contains": {
-                            "anyOf": [
-                                *_SCALAR["anyOf"],
-                                _VALUES,
-                                {
-                                    "type": "object",
-                                    "properties": {"any": _VALUES, "all": _VALUES},
-                                    **_EITHER,
-                                },
-                            ]
-                        },
-                        "words": {
-                            "anyOf": [
-                                {"type": "string"},
-                                {
-                                    "type": "object",
-                                    "properties": {
-                                        how: {"type": "string"} for how in ("all", "any", "phrase")
-                                    },
-                                    **_EITHER,
-                                },
-                            ]
-                        },
-                        "near": {
-                            **_POINT,
-                            "properties": {**_POINT["properties"], "within": {"type": "string"}},
-                            "required": ["lat", "lon", "within"],
-                        },
-                        "box": {
-                            "type": "object",
-                            "properties": {"top_left": _POINT, "bottom_right": _POINT},
-                            "required": ["top_left", "bottom_right"],
-                            "additionalProperties": False,
-                        },
-                        "element": {
-                            "type": "object",
-                            "description": "Of nested documents: conditions that one of them meets "
-                            "all.",
-                        },
-                    },
-                    "minProperties": 1,
-                    "additionalProperties": False,
-                },
-            ],
-        }
-    ),
-]
-_MEMBERS = {"type": "array", "items": {"type": "object"}, "minItems": 1}
-Group = Annotated[
-    Any,
-    WithJsonSchema(
-        {
-            "type": "object",
-            "description": "A group: `all`, `any` or `none` of its members hold, which are groups, "
-            "or conditions by field as in query_fields.",
-            "properties": {"all": _MEMBERS, "any": _MEMBERS, "none": _MEMBERS},
-            "minProperties": 1,
-        }
-    ),
-]
+Condition = Annotated[Any, named("Condition")]
+Group = Annotated[Any, named("Group")]
+Bound = Annotated[Any, named("Bound")]
 Names = Annotated[list[str], Field(min_length=1, max_length=MAX_NAMES)]
 Conditions = Annotated[dict[str, Condition], Field(max_length=MAX_CONDITIONS)]
 
@@ -126,7 +41,7 @@ class Text(_Request):
         default="all", description="Whether all the words are to be found, or any of them."
     )
     phrase: bool = Field(default=False, description="The words next to each other, in this order.")
-    fuzziness: Literal["auto", 0, 1, 2] | None = Field(
+    fuzziness: Literal["auto"] | Literal[0, 1, 2] | None = Field(
         default=None,
         description="Letters that a word may differ in; auto: by its length. All the words are "
         "then looked for in one field.",
@@ -206,8 +121,8 @@ class FacetRange(_Request):
     """From a bound, included, to a bound, excluded; one is enough."""
 
     key: str | None = Field(default=None, min_length=1, max_length=255)
-    from_: Annotated[Any, WithJsonSchema(_BOUND)] = Field(default=None, alias="from")
-    to: Annotated[Any, WithJsonSchema(_BOUND)] = None
+    from_: Bound = Field(default=None, alias="from")
+    to: Bound = None
 
 
 class RangesFacet(_Request):
@@ -358,7 +273,6 @@ class ScrollRequest(_Parameters):
 
     cursor: str | None = Field(
         default=None,
-        max_length=MAX_CURSOR_CHARACTERS,
         description="next_cursor of the previous page; absent: the first page.",
     )
     size: int | None = Field(
@@ -375,7 +289,7 @@ class SimpleSearch(_Parameters):
     """The query parameters of a search."""
 
     q: str | None = Field(
-        default=None, min_length=1, max_length=MAX_TEXT_CHARACTERS, description="Words to find."
+        default=None, min_length=1, max_length=MAX_ADDRESS_CHARACTERS, description="Words to find."
     )
     filter: list[str] = Field(
         default_factory=list,
@@ -407,7 +321,6 @@ class SimpleSearch(_Parameters):
     )
     cursor: str | None = Field(
         default=None,
-        max_length=MAX_CURSOR_CHARACTERS,
         description="next_cursor or previous_cursor of a page of the same search.",
     )
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from search_service import schemas
 from search_service.middleware import PROBES, is_public
 
 _REQUEST_ID = {
@@ -32,6 +33,28 @@ _SCHEMES: dict[str, Any] = {
     },
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
+_INDEX = {"index": "$response.body#/indices/0/index"}
+_SAME_INDEX = {"index": "$request.path.index"}
+_LINKS: dict[str, dict[str, Any]] = {
+    "indices": {
+        "fields": {"operationId": "fields", "parameters": _INDEX},
+        "search": {"operationId": "simple_search", "parameters": _INDEX},
+        "scroll": {"operationId": "scroll", "parameters": _INDEX},
+    },
+    "simple_search": {
+        "next page": {
+            "operationId": "simple_search",
+            "parameters": {**_SAME_INDEX, "cursor": "$response.body#/meta/next_cursor"},
+        },
+    },
+    "scroll": {
+        "next page": {
+            "operationId": "scroll",
+            "parameters": {**_SAME_INDEX, "cursor": "$response.body#/meta/next_cursor"},
+        },
+    },
+}
+"""By operation: what its answer is good for."""
 
 
 def complete(app: FastAPI, *, closed: bool) -> None:
@@ -45,6 +68,7 @@ def complete(app: FastAPI, *, closed: bool) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
+            schemas.place(document)
             for path, operations in document["paths"].items():
                 for operation in operations.values():
                     _complete(path, operation)
@@ -74,5 +98,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         answer["content"] = {
             "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
         }
+    if links := _LINKS.get(operation["operationId"]):
+        responses["200"]["links"] = links
     if is_public(path):
         operation["security"] = []
