@@ -12,8 +12,8 @@ UV_VERSION := 0.13.9
 PROJECT := --no-deps -r requirements-dev.txt --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test torture demo bench bench-compare bench-reconcile bench-transform \
-    bench-runs clean
+.PHONY: help setup lint format test torture fuzz demo bench bench-compare bench-reconcile \
+    bench-transform bench-runs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,10 @@ test: lint ## Check, and run the whole test suite against servers of its own
 torture: setup ## Try to lose a row (SEEDS=200: how many runs; SEED=7: that one alone)
 	@$(BIN)/python -m tests.torture $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20)) \
 	    $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS))
+
+fuzz: setup ## Ask the search service whatever there is to ask (SECONDS=600, EXAMPLES=5000)
+	@FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/pytest \
+	    tests/integration/search/test_schemathesis.py tests/integration/search/test_fuzz.py
 
 demo: setup ## Load and search the demo's tables (DEMO_EXIT=1: stop after the searches)
 	@$(BIN)/python -m dev.demo
