@@ -12,7 +12,7 @@ UV_VERSION := 0.13.9
 PROJECT := --no-deps -r requirements-dev.txt --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test torture fuzz demo bench bench-compare bench-reconcile \
+.PHONY: help setup lint format test torture fuzz demo bench bench-compare bench-search bench-reconcile \
     bench-transform bench-runs clean
 
 help: ## List the targets
@@ -64,6 +64,11 @@ demo: setup ## Load and search the demo's tables (DEMO_EXIT=1: stop after the se
 bench: setup ## Measure everything, for half an hour (ROUNDS=5 SCALE=1 SEED= TABLES=: docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SCALE),--scale $(SCALE)) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(TABLES),--tables $(TABLES))
+
+bench-search: setup ## Measure the search service beside Elasticsearch (ROUNDS=5 SCALE=1 LENGTH=1 WORKERS=1 SEED=)
+	@$(BIN)/python -m benchmarks.service $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(SCALE),--scale $(SCALE)) $(if $(LENGTH),--length $(LENGTH)) \
+	    $(if $(WORKERS),--workers $(WORKERS)) $(if $(SEED),--seed $(SEED))
 
 bench-compare: setup ## Tell what became slower or larger from A=… to B=…, files of `make bench`
 	@$(BIN)/python -m benchmarks.compare $(A) $(B)

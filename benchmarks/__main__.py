@@ -24,15 +24,11 @@ from benchmarks import (
     ticks,
 )
 from benchmarks.child import run
-from benchmarks.plan import Plan
+from benchmarks.plan import SMALLEST, Plan
 from benchmarks.records import Results
 from benchmarks.servers import Servers, started
 
 _ROOT = Path(__file__).parents[1]
-
-
-SMALLEST = 0.001
-"""The scale below which tables would have too few rows."""
 
 _MAIN = "narrow"
 """The table beside whose ceiling other figures are put."""

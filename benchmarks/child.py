@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from benchmarks.servers import Servers
 
@@ -43,16 +43,17 @@ def measured() -> Iterator[Cost]:
     # The peak so far is forgotten; without the right to that, it is the process's.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    cost = Cost(idle=_memory("VmRSS"), began=time.monotonic())
+    cost = Cost(idle=memory("VmRSS"), began=time.monotonic())
     cpu = time.process_time()
     yield cost
     cost.seconds = time.monotonic() - cost.began
     cost.cpu = time.process_time() - cpu
-    cost.peak = _memory("VmHWM")
+    cost.peak = memory("VmHWM")
 
 
-def _memory(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+def memory(field: str, pid: int | Literal["self"] = "self") -> float:
+    """MB of a process, as `/proc` calls them."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
     raise LookupError(field)

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def machine() -> dict[str, str | int | float]:
     }
 
 
-def versions(servers: Servers) -> dict[str, str]:
+def versions(servers: Servers, packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """Of the servers, and of Python with these packages."""
     with servers.connect() as connection:
         row = connection.execute("SHOW server_version").fetchone()
     with servers.client() as client:
@@ -33,7 +35,7 @@ def versions(servers: Servers) -> dict[str, str]:
         "Elasticsearch": elasticsearch,
         "Java": f"{node['jvm']['vm_name']} {node['jvm']['version']}",
         "Python": platform.python_version(),
-        **{f"package {name}": version(name) for name in _PACKAGES},
+        **{f"package {name}": version(name) for name in packages},
         "commit": _git("rev-parse", "HEAD")
         + (", changed" if _git("status", "--short", "--untracked-files=no") else ""),
     }

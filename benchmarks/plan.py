@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from benchmarks.indices import SAMPLE
 from benchmarks.tables import SHAPES
 
+SMALLEST = 0.001
+"""The scale below which tables would have too few rows."""
+
 
 @dataclass
 class Plan:

@@ -9,7 +9,7 @@ from typing import Any
 
 Spread = tuple[float, float]
 
-LARGER_IS_BETTER = frozenset({"docs/s", "MB/s", "rows/s", "times"})
+LARGER_IS_BETTER = frozenset({"docs/s", "MB/s", "rows/s", "requests/s", "times"})
 """Units. Of all others, less is better."""
 
 OF_ANY_MACHINE = frozenset({"MB", "queries/table", "times"})

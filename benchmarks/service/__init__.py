@@ -1,0 +1,1 @@
+"""What the search service costs beside Elasticsearch itself: `make bench-search`."""

@@ -1,0 +1,43 @@
+"""How many searches a second, with a few connections that are never idle."""
+
+from operator import attrgetter
+
+from benchmarks.indices import WrongAnswer
+from benchmarks.records import Record, record
+from benchmarks.service.plan import CONNECTIONS, Bench
+from benchmarks.service.wrk import Answers
+
+SECONDS = 10
+
+_DIRECT, _SERVICE = "Elasticsearch", "service"
+
+
+def measure(bench: Bench) -> list[Record]:
+    """The service and Elasticsearch by itself, in turn. Raises WrongAnswer if one fails."""
+    seconds = max(1.0, SECONDS * min(1.0, bench.length * 10))
+    ask = {_DIRECT: bench.ask_elasticsearch, _SERVICE: bench.ask_service}
+    found: dict[str, list[Answers]] = {_DIRECT: [], _SERVICE: []}
+    for number in range(bench.plan.rounds):
+        for who in bench.plan.rng.sample(list(ask), 2):
+            answers = ask[who](seconds)
+            if answers.refused or answers.broken:
+                raise WrongAnswer(
+                    f"{who}: {answers.refused} of {answers.total} searches were refused, "
+                    f"{answers.broken} had no answer."
+                )
+            found[who].append(answers)
+            bench.plan.say(f"round {number + 1}: {who}, {answers.per_second:,.0f} searches/s")
+    records = []
+    for figure, unit, of in (
+        ("searches", "requests/s", attrgetter("per_second")),
+        ("p50", "ms", attrgetter("p50")),
+        ("p99", "ms", attrgetter("p99")),
+    ):
+        name = f"{CONNECTIONS} connections · {{}} · {figure}"
+        direct, service = ([of(one) for one in found[who]] for who in (_DIRECT, _SERVICE))
+        reference = name.format(_DIRECT)
+        records += [
+            record(reference, unit, direct),
+            record(name.format(_SERVICE), unit, service, reference, direct),
+        ]
+    return records
