@@ -8,17 +8,16 @@ price of the mapping. Repetitions go through all kinds in turn; the median and t
 """
 
 import json
-import os
 import random
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from elastic_transport import HttpHeaders
 from elasticsearch import Elasticsearch
 
+from benchmarks.child import cpu
 from benchmarks.report import draw
 from benchmarks.servers import started
 from pg_es_pipeline.sync import types
@@ -84,8 +83,7 @@ class Node:
 
     def cpu(self) -> float:
         """Seconds so far."""
-        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu(self._pid)
 
     def load(self, properties: dict[str, Any], bodies: list[bytes]) -> float:
         """Loads into a new index; the seconds of CPU that it took."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.child import ROOT, memory
+from benchmarks.child import ROOT, cpu, memory
 from benchmarks.servers import Servers
 from dev.demo.services import free_port
 from search_service.access import keys
@@ -52,6 +52,11 @@ class Service:
     def memory(self) -> float:
         """MB of all its processes."""
         return sum(memory("VmRSS", pid) for pid in self.processes)
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of all its processes so far."""
+        return sum(map(cpu, self.processes))
 
     @property
     def processes(self) -> list[int]:

@@ -2,6 +2,7 @@
 
 from operator import attrgetter
 
+from benchmarks.child import cpu as cpu_of
 from benchmarks.indices import WrongAnswer
 from benchmarks.records import Record, record
 from benchmarks.service.plan import CONNECTIONS, Bench
@@ -17,8 +18,10 @@ def measure(bench: Bench) -> list[Record]:
     seconds = max(1.0, SECONDS * min(1.0, bench.length * 10))
     ask = {_DIRECT: bench.ask_elasticsearch, _SERVICE: bench.ask_service}
     found: dict[str, list[Answers]] = {_DIRECT: [], _SERVICE: []}
+    cpu: dict[str, list[float]] = {_DIRECT: [], _SERVICE: []}
     for number in range(bench.plan.rounds):
         for who in bench.plan.rng.sample(list(ask), 2):
+            before = _cpu(bench)
             answers = ask[who](seconds)
             if answers.refused or answers.broken:
                 raise WrongAnswer(
@@ -26,6 +29,10 @@ def measure(bench: Bench) -> list[Record]:
                     f"{answers.broken} had no answer."
                 )
             found[who].append(answers)
+            after = _cpu(bench)
+            for of, seconds_before in before.items():
+                if who == _SERVICE:
+                    cpu[of].append((after[of] - seconds_before) / answers.total * 1000)
             bench.plan.say(f"round {number + 1}: {who}, {answers.per_second:,.0f} searches/s")
     records = []
     for figure, unit, of in (
@@ -40,4 +47,15 @@ def measure(bench: Bench) -> list[Record]:
             record(reference, unit, direct),
             record(name.format(_SERVICE), unit, service, reference, direct),
         ]
-    return records
+    name = f"{CONNECTIONS} connections · CPU of {{}} for a search"
+    reference = name.format(_DIRECT)
+    return [
+        *records,
+        record(reference, "CPU ms", cpu[_DIRECT]),
+        record(name.format("the service"), "CPU ms", cpu[_SERVICE], reference, cpu[_DIRECT]),
+    ]
+
+
+def _cpu(bench: Bench) -> dict[str, float]:
+    """CPU seconds so far."""
+    return {_DIRECT: cpu_of(bench.servers.elasticsearch_pid), _SERVICE: bench.service.cpu}
