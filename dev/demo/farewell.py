@@ -24,7 +24,7 @@ def show(postgres: PostgresSettings, dagster_url: str, search_url: str, console:
     lines = [
         "",
         f"Dagster     {dagster_url}",
-        f"Search      {search_url}/docs",
+        f"Search      {search_url} (the API: {search_url}/docs)",
         f"PostgreSQL  {psql}",
         "",
         "Try: change a flight in another terminal, and see it found after some seconds:",

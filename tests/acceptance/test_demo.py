@@ -155,8 +155,9 @@ def test_the_printed_curl_commands_give_the_printed_documents(loaded: Demo) -> N
         assert json.loads(answer.stdout)["data"] == documents
 
 
-def test_dagster_and_the_documentation_of_the_search_can_be_opened(loaded: Demo) -> None:
+def test_dagster_and_the_pages_of_the_search_can_be_opened(loaded: Demo) -> None:
     assert "Dagster" in page(address(loaded, "Dagster"))
+    assert "<title>Search</title>" in page(address(loaded, "Search"))
     assert "swagger" in page(f"{address(loaded, 'Search')}/docs")
 
 
