@@ -70,7 +70,13 @@ function go(changes, { replace = false, ...mark } = {}) {
   const search = ["q", "filters", "sort", "size", "index"].some((name) => name in changes);
   state = { ...state, ...(search && { page: 1 }), ...changes };
   history[replace ? "replaceState" : "pushState"](mark, "", address(state));
+  if ("q" in changes) fill();
   return show();
+}
+
+/** Put the words in their box, where they are not already: that would move the caret. */
+function fill() {
+  if ($("q").value !== state.q) $("q").value = state.q;
 }
 
 function filter(field, wanted) {
@@ -115,7 +121,6 @@ function directions() {
 }
 
 async function show() {
-  $("q").value === state.q || ($("q").value = state.q);
   try {
     if (!indices.length) await list();
     if (!state.index && indices.length) {
@@ -502,7 +507,7 @@ async function copy(text, button) {
 
 function sign(note) {
   $("sign-note").textContent = note ?? "Sent with each request, as the API wants it.";
-  $("secret").value = secret.get();
+  $("secret").value = "";
   $("forget").hidden = !secret.get();
   if (!$("sign").open) $("sign").showModal();
 }
@@ -581,6 +586,7 @@ function listen() {
   addEventListener("popstate", () => {
     clearTimeout(typing);
     state = read(location.search);
+    fill();
     show();
   });
   addEventListener("keydown", keys);
@@ -624,5 +630,6 @@ function keys(event) {
 state = read(location.search);
 $("key").dataset.state = secret.get() ? "set" : "";
 $("filters").open = matchMedia("(min-width: 761px)").matches;
+fill();
 listen();
 show().then(age);
