@@ -147,7 +147,7 @@ class Visit:
 
     def counts(self, count: int) -> None:
         noun = "document" if count == 1 else "documents"
-        expect(self.page.get_by_role("status")).to_contain_text(f"{count} {noun}")
+        expect(self.page.get_by_role("status")).to_have_text(re.compile(f"^{count} {noun} "))
         self.settled()
 
     @property
@@ -319,6 +319,21 @@ def test_documents_are_shown_as_they_are_and_never_run(visit: Visit) -> None:
     expect(visit.page.locator("mark")).to_have_text("lantern")
     assert visit.page.locator("main img, main script, dialog img, aside img").count() == 0
     assert visit.page.title() != "1"
+
+
+def test_words_that_are_being_typed_survive_another_choice(visit: Visit) -> None:
+    visit.open()
+    expect(visit.facet("lent").get_by_label("true")).to_be_visible()
+    # Both at once: whoever types does not stop for the pause after the last letter.
+    visit.page.evaluate("""() => {
+        const words = document.querySelector("#q");
+        words.value = "lighthouse";
+        words.dispatchEvent(new Event("input"));
+        document.querySelector(".ticks input[value=true]").click();
+    }""")
+    visit.counts(2)
+    expect(visit.box).to_have_value("lighthouse")
+    assert visit.state == {"q": ["lighthouse"], "is.lent": ["true"]}
 
 
 def test_an_answer_that_is_overtaken_is_dropped(visit: Visit) -> None:
