@@ -18,6 +18,7 @@ from search_service.access.rules import RulesError
 from search_service.app import create_app
 from search_service.metrics import MULTIPROCESS
 from search_service.points import shared
+from search_service.protocol import Protocol
 from search_service.settings import Settings, explain
 from search_service.tracing import TracingError
 
@@ -94,6 +95,7 @@ def _serve() -> None:
                 timeout_worker_healthcheck=60,
                 host=settings.search_host,
                 port=settings.search_port,
+                http=Protocol,
                 server_header=False,
                 access_log=False,
                 log_config=logs.configure(),

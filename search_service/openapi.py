@@ -20,6 +20,7 @@ _FRESHNESS = {
     "X-Index-Lag": {"description": "Now less that, in seconds.", "schema": {"type": "number"}},
 }
 _COMMON = {
+    "400": "The request's address and headers have more than 64 KiB.",
     "401": "No credentials, or they are not accepted.",
     "403": "The credentials give no role that may do this.",
     "408": "The body was sent too slowly.",

@@ -10,6 +10,7 @@ from elasticsearch import Elasticsearch
 
 from dev.stack.processes import wait_until
 from search_service.app import create_app
+from search_service.protocol import Protocol
 from search_service.settings import Settings
 
 
@@ -18,7 +19,9 @@ def serving(es: Elasticsearch, **settings: Any) -> Iterator[str]:
     """The service with these settings in a thread of this process; its address, without a slash."""
     node = es.transport.node_pool.get()
     app = create_app(Settings(**{"es_host": node.host, "es_port": node.port, **settings}))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=Protocol, port=0, log_config=None, access_log=False)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -5,8 +5,10 @@ import json
 import secrets
 import sys
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import openapi_python_client
@@ -130,3 +132,15 @@ def test_every_operation_and_schema_is_named_and_told_of(url: str) -> None:
     assert all(name.isidentifier() and "_get" not in name for name in names)
     assert all(one["summary"] and one["description"] for one in operations)
     assert "x-schema" not in json.dumps(document)
+
+
+def test_an_address_that_is_too_long_is_a_problem_like_any_other(url: str) -> None:
+    # Not httpx, which sends none that long.
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection.request("GET", f"/indices?{'x' * 70_000}")
+    answer = connection.getresponse()
+    problem = json.loads(answer.read())
+    connection.close()
+    assert answer.status == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["type"] == "urn:pg-es-search:not-http"
