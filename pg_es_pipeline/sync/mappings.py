@@ -33,6 +33,13 @@ _DEFAULTS_BY_TYPE = {
     ("keyword", "norms"): False,
     ("keyword", "similarity"): "BM25",
 }
+# What Elasticsearch chooses where a mapping leaves it out, and then answers with.
+_FILLED_IN = {
+    "completion": {
+        *("analyzer", "max_input_length", "preserve_position_increments", "preserve_separators")
+    },
+    "dense_vector": {"dims", "index_options", "similarity"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,8 @@ def differences(
         differing = [
             f"{parameter} is {_shown(other, parameter)}, not {_shown(mapping, parameter)}"
             for parameter in sorted({*mapping, *other} - _CHANGEABLE)
-            if _value(mapping, parameter) != _value(other, parameter)
+            if not _is_filled_in(mapping, other, parameter)
+            and _value(mapping, parameter) != _value(other, parameter)
             # What is left out is the default, which we need not know.
             and (parameter in other or _has_known_default(other, parameter))
         ]
@@ -69,6 +77,16 @@ def differences(
             yield Difference(path, "; ".join(differing))
         for inner in ("properties", "fields"):
             yield from differences(mapping.get(inner, {}), other.get(inner, {}), f"{path}.")
+
+
+def _is_filled_in(wanted: Mapping[str, Any], present: Mapping[str, Any], parameter: str) -> bool:
+    """Whether all that the index has beyond what is wanted was chosen by Elasticsearch."""
+    if parameter not in _FILLED_IN.get(_type(wanted), ()):
+        return False
+    asked, answered = wanted.get(parameter, {}), present.get(parameter)
+    if isinstance(asked, Mapping) and isinstance(answered, Mapping):
+        return asked.items() <= answered.items()
+    return parameter not in wanted
 
 
 def _has_known_default(mapping: Mapping[str, Any], parameter: str) -> bool:

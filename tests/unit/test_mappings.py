@@ -7,6 +7,14 @@ import pytest
 from pg_es_pipeline.sync.mappings import differences
 
 TEXT = {"type": "text"}
+VECTOR = {"type": "dense_vector", "dims": 3}
+LIVE_VECTOR = {
+    **VECTOR,
+    "index": True,
+    "similarity": "cosine",
+    "index_options": {"type": "int8_hnsw", "m": 16, "ef_construction": 100},
+}
+"""As Elasticsearch answers."""
 
 
 def said(wanted: dict[str, Any], present: dict[str, Any]) -> list[str]:
@@ -25,6 +33,13 @@ def said(wanted: dict[str, Any], present: dict[str, Any]) -> list[str]:
         ({"properties": {"a": TEXT, "b": TEXT}}, {"properties": {"a": TEXT}}),
         ({"type": "object", "properties": {}}, {"properties": {}}),
         ({"type": "date", "locale": "en"}, {"type": "date"}),
+        ({"type": "dense_vector"}, LIVE_VECTOR),
+        ({**VECTOR, "similarity": "cosine"}, LIVE_VECTOR),
+        ({**VECTOR, "index_options": {"type": "int8_hnsw", "m": 16}}, LIVE_VECTOR),
+        (
+            {"type": "completion"},
+            {"type": "completion", "analyzer": "simple", "max_input_length": 50},
+        ),
     ],
 )
 def test_what_can_stay(wanted: dict[str, Any], present: dict[str, Any]) -> None:
@@ -58,6 +73,19 @@ def test_what_can_stay(wanted: dict[str, Any], present: dict[str, Any]) -> None:
             {**TEXT, "fields": {"raw": {"type": "keyword", "doc_values": False}}},
             {**TEXT, "fields": {"raw": {"type": "keyword"}}},
             "f.raw: doc_values is true, not false",
+        ),
+        ({**VECTOR, "dims": 4}, LIVE_VECTOR, "f: dims is 3, not 4"),
+        ({**VECTOR, "similarity": "l2_norm"}, LIVE_VECTOR, "f: similarity is cosine, not l2_norm"),
+        ({**VECTOR, "index": False}, LIVE_VECTOR, "f: index is true, not false"),
+        (
+            {**VECTOR, "index_options": {"type": "hnsw"}},
+            {**LIVE_VECTOR, "index_options": {"type": "flat"}},
+            "f: index_options is {'type': 'flat'}, not {'type': 'hnsw'}",
+        ),
+        (
+            {"type": "completion", "analyzer": "standard"},
+            {"type": "completion", "analyzer": "simple"},
+            "f: analyzer is simple, not default",
         ),
         (
             {"type": "keyword", "doc_values": False, "index": False},

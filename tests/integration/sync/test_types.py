@@ -132,6 +132,7 @@ def test_every_row_of_the_page_is_true(rows: Rows) -> None:
             assert rows.found(**finds(example, name, mappings[name])) == {"1"}, said
     lost = [example for _, example in examples.values() if example.json is None]
     assert report.lost == len(lost)
+    assert rows.load().differences == (), "the index that was made is not the one that is wanted"
 
 
 # Hostile values
