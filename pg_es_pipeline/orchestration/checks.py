@@ -8,6 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecordStatus as Status,
+)
 
 from pg_es_pipeline.orchestration.jobs import op_job
 from pg_es_pipeline.orchestration.loading import failing_clearly
@@ -153,5 +156,5 @@ def _passed_lately(
     return {
         key
         for key, record in known.items()
-        if record.evaluation and record.evaluation.passed and record.create_timestamp > since
+        if record.status is Status.SUCCEEDED and record.create_timestamp > since
     }

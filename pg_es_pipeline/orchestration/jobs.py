@@ -140,7 +140,8 @@ def load_jobs(tables: Sequence[Table]) -> list[UnresolvedAssetJobDefinition]:
     return [
         dg.define_asset_job(
             load_job_name(table),
-            selection=[index_key(table)],
+            # A load is not to wait for comparisons of the whole table.
+            selection=dg.AssetSelection.assets(index_key(table)).without_checks(),
             description=f"Loads a partition, or a range of partitions, of {table.table}.",
             executor_def=dg.in_process_executor,
             tags={TABLES_TAG: table.index},

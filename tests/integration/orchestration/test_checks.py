@@ -5,10 +5,16 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationPlanned,
+)
+from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster._core.utils import make_new_run_id
 
 from pg_es_pipeline.orchestration.build import build_defs
 from pg_es_pipeline.orchestration.checks import CHECK_ALL
-from pg_es_pipeline.orchestration.names import index_key
+from pg_es_pipeline.orchestration.jobs import load_job_name
+from pg_es_pipeline.orchestration.names import identifier, index_key
 from pg_es_pipeline.sync import audit
 from pg_es_pipeline.sync.audit import QUESTIONS
 from pg_es_pipeline.tables import Table
@@ -215,3 +221,23 @@ def test_the_schedule_records_what_is_news_alone(
         assert set(checked(loaded, instance)) == {"row_parity", "content_parity"}
     loaded.sync(full=True)
     assert set(checked(loaded, instance)) == {"row_parity", "content_parity"}
+
+
+def test_a_check_that_is_under_way_is_not_taken_for_passed(
+    loaded: Orders, instance: dg.DagsterInstance
+) -> None:
+    assert set(checked(loaded, instance)) == set(QUESTIONS)
+    planned = DagsterEvent(
+        event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value,
+        job_name="another",
+        event_specific_data=AssetCheckEvaluationPlanned(
+            asset_key=index_key(loaded.table), check_name="row_parity"
+        ),
+    )
+    instance.report_dagster_event(planned, run_id=make_new_run_id())
+    assert set(checked(loaded, instance)) == {"row_parity"}
+
+
+def test_a_load_does_not_wait_for_checks(loaded: Orders) -> None:
+    load = build_defs([loaded.table]).resolve_job_def(load_job_name(loaded.table))
+    assert [node.name for node in load.graph.nodes] == [identifier(loaded.table)]
