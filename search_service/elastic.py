@@ -2,35 +2,31 @@
 than all the rest of a small search."""
 
 import base64
-from dataclasses import replace
+import ssl
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
 
+import certifi
 import msgspec
-from elastic_transport import (
-    AiohttpHttpNode,
-    ApiResponseMeta,
-    ConnectionError,
-    HttpHeaders,
-    NodeConfig,
-)
+from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch import ApiError
 from elasticsearch.exceptions import HTTP_EXCEPTIONS
 
+from search_service.connections import Answer, Connections
 from search_service.overload import Breaker
 from search_service.settings import Settings
 from search_service.surrogates import decoder
 
-_CONNECTIONS = 256  # more than Elasticsearch works on at once; waiting is for the limits before it
-_JSON = HttpHeaders({"accept": "application/json", "content-type": "application/json"})
-_NDJSON = HttpHeaders({"accept": "application/json", "content-type": "application/x-ndjson"})
+_JSON = {"accept": "application/json", "content-type": "application/json"}
+_NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
 
 
 class Elastic:
     """One node, over connections that are kept."""
 
     def __init__(self, settings: Settings, breaker: Breaker) -> None:
-        headers = HttpHeaders({"user-agent": "pg-es-search"})
+        headers = {"user-agent": "pg-es-search"}
         if settings.es_api_key:
             headers["authorization"] = f"ApiKey {settings.es_api_key.get_secret_value()}"
         elif settings.es_user and settings.es_password:
@@ -38,23 +34,17 @@ class Elastic:
             headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         self.timeout = settings.search_timeout
         self._breaker = breaker
-        self._node = AiohttpHttpNode(
-            NodeConfig(
-                scheme="https" if settings.es_use_ssl else "http",
-                host=settings.es_host,
-                port=settings.es_port,
-                headers=headers,
-                connections_per_node=_CONNECTIONS,
-                request_timeout=settings.search_timeout,
-                ca_certs=str(settings.es_ca_certs) if settings.es_ca_certs else None,
-            )
+        self._connections = Connections(
+            settings.es_host, settings.es_port, headers, settings.search_timeout, _tls(settings)
         )
+        scheme = "https" if settings.es_use_ssl else "http"
+        self._node = NodeConfig(scheme, settings.es_host, settings.es_port)
 
     async def __aenter__(self) -> "Elastic":
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._node.close()
+        await self._connections.close()
 
     async def search(self, generation: str, body: dict[str, Any]) -> bytes:
         """Elasticsearch's answer to a search: whole, or an error."""
@@ -73,12 +63,12 @@ class Elastic:
         for generation, body in searches:
             head = {"index": generation, "allow_partial_search_results": False}
             lines += [msgspec.json.encode(head), b"\n", self._timed(body), b"\n"]
-        meta, raw = await self._perform("POST", "/_msearch", b"".join(lines), _NDJSON)
+        _, raw = await self._perform("POST", "/_msearch", b"".join(lines), _NDJSON)
         found = _decode_many(raw).responses
         for one in found:
             status = msgspec.json.decode(one, type=_Status).status
             if status >= 400:
-                raise _refusal(replace(meta, status=status), bytes(one))
+                raise self._refusal(status, bytes(one))
         return found
 
     async def open_point(self, generation: str, keep_alive: str) -> str:
@@ -96,7 +86,7 @@ class Elastic:
             if error.meta.status != 404:
                 raise
 
-    async def request(self, method: str, target: str, body: bytes | None = None) -> bytes:
+    async def request(self, method: str, target: str, body: bytes = b"") -> bytes:
         """The bytes of an answer.
 
         Raises:
@@ -106,20 +96,25 @@ class Elastic:
         return (await self._perform(method, target, body, _JSON))[1]
 
     async def _perform(
-        self, method: str, target: str, body: bytes | None, headers: HttpHeaders
-    ) -> tuple[ApiResponseMeta, bytes]:
+        self, method: str, target: str, body: bytes, headers: dict[str, str]
+    ) -> Answer:
         with self._breaker.request():
-            try:
-                meta, raw = await self._node.perform_request(method, target, body, headers)
-            except ConnectionError:
-                # It may have closed a kept connection in the same moment; a second one is new.
-                meta, raw = await self._node.perform_request(method, target, body, headers)
-            if meta.status >= 400:
-                raise _refusal(meta, raw)
-        return meta, raw
+            status, raw = await self._connections.request(method, target, body, headers)
+            if status >= 400:
+                raise self._refusal(status, raw)
+        return status, raw
 
     def _timed(self, body: dict[str, Any]) -> bytes:
         return msgspec.json.encode({**body, "timeout": f"{round(self.timeout * 1000)}ms"})
+
+    def _refusal(self, status: int, raw: bytes) -> ApiError:
+        try:
+            content = msgspec.json.decode(raw)
+            message = str(content["error"]["type"])
+        except (msgspec.DecodeError, KeyError, TypeError):
+            content, message = None, "no reason given"
+        meta = ApiResponseMeta(status, "1.1", HttpHeaders(), 0.0, self._node)
+        return HTTP_EXCEPTIONS.get(status, ApiError)(message, meta, content)
 
 
 class _Many(msgspec.Struct):
@@ -133,10 +128,15 @@ class _Status(msgspec.Struct):
     status: int = 200
 
 
-def _refusal(meta: ApiResponseMeta, raw: bytes) -> ApiError:
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """Trust as the client for all else has it: of an address no name is looked for."""
+    if not settings.es_use_ssl:
+        return None
+    context = ssl.create_default_context()
+    context.load_verify_locations(settings.es_ca_certs or certifi.where())
     try:
-        content = msgspec.json.decode(raw)
-        message = str(content["error"]["type"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        content, message = None, "no reason given"
-    return HTTP_EXCEPTIONS.get(meta.status, ApiError)(message, meta, content)
+        ip_address(settings.es_host)
+    except ValueError:
+        return context
+    context.check_hostname = False
+    return context
