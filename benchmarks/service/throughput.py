@@ -1,5 +1,6 @@
 """How many searches a second, with a few connections that are never idle."""
 
+from collections.abc import Callable
 from operator import attrgetter
 
 from benchmarks.child import cpu as cpu_of
@@ -30,16 +31,18 @@ def measure(bench: Bench) -> list[Record]:
                 )
             found[who].append(answers)
             after = _cpu(bench)
-            for of, seconds_before in before.items():
+            for whose, seconds_before in before.items():
                 if who == _SERVICE:
-                    cpu[of].append((after[of] - seconds_before) / answers.total * 1000)
+                    taken = after[whose] - seconds_before
+                    cpu[whose].append(taken / answers.total * 1000)
             bench.plan.say(f"round {number + 1}: {who}, {answers.per_second:,.0f} searches/s")
     records = []
-    for figure, unit, of in (
+    figures: tuple[tuple[str, str, Callable[[Answers], float]], ...] = (
         ("searches", "requests/s", attrgetter("per_second")),
         ("p50", "ms", attrgetter("p50")),
         ("p99", "ms", attrgetter("p99")),
-    ):
+    )
+    for figure, unit, of in figures:
         name = f"{CONNECTIONS} connections · {{}} · {figure}"
         direct, service = ([of(one) for one in found[who]] for who in (_DIRECT, _SERVICE))
         reference = name.format(_DIRECT)
