@@ -62,7 +62,7 @@ def test_a_cursor_with_one_other_character_is_refused(position: int, character: 
         (Scroll("things", KEY, [1, 2], ("x",) * 1025), "alike"),
         (Step(), "another kind"),
     ],
-    ids=str,
+    ids=["of another index", "of another key", "of a longer key", "of too many", "of a walk"],
 )
 def test_a_cursor_of_something_else_is_refused_with_a_reason(
     content: Scroll | Step, reason: str

@@ -103,7 +103,7 @@ def test_without_a_role_there_is_no_index(orders: Index) -> None:
         (["unknown"], set()),
         (["c"], set()),
     ],
-    ids=str,
+    ids=lambda given: " ".join(sorted(given)),
 )
 def test_hidden_fields_do_not_exist(orders: Index, hide: list[str], hidden: set[str]) -> None:
     assert seen(orders, sight(hide=hide)) == ALL - hidden
@@ -119,7 +119,7 @@ def test_hidden_fields_do_not_exist(orders: Index, hide: list[str], hidden: set[
         (["labels"], {"labels"}),
         ([], set()),
     ],
-    ids=str,
+    ids=lambda given: " ".join(sorted(given)),
 )
 def test_only_listed_fields_are_shown(orders: Index, fields: list[str], shown: set[str]) -> None:
     assert seen(orders, sight(fields=fields)) == shown

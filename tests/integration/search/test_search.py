@@ -7,7 +7,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from httpx import AsyncClient
 
-from search_service.models import MAX_VALUES
+from search_service.schemas import MAX_VALUES
 
 pytestmark = pytest.mark.anyio
 
