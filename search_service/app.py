@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.gzip import GZipMiddleware
 
 from search_service import middleware, openapi, page, probes
 from search_service.access.callers import Callers
@@ -20,6 +19,7 @@ from search_service.metrics import Metrics
 from search_service.overload import Breaker, Lane
 from search_service.points import Points, Slots
 from search_service.routes import router
+from search_service.routes.router import Direct
 from search_service.settings import Settings, connect, secrets_of
 from search_service.tracing import tracer
 
@@ -81,6 +81,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=API_VERSION,
         lifespan=lifespan,
         redirect_slashes=False,
+        # Spans and metrics are the service's own; to find out that there are no others costs time.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         # Names for the functions of generated clients.
         generate_unique_id_function=lambda route: route.name,
     )
@@ -91,7 +93,8 @@ def create_app(settings: Settings) -> FastAPI:
     openapi.complete(app, closed=callers.closed)
     width = settings.search_max_concurrency
     # The last is the outermost.
-    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED, compresslevel=4)
+    app.add_middleware(Direct, handlers=app.exception_handlers)
+    app.add_middleware(middleware.Compress, minimum_size=COMPRESSED, compresslevel=4)
     app.add_middleware(
         middleware.Admit,
         lane=Lane(width),

@@ -3,13 +3,14 @@ is made out and its rate judged, its body read, and its turn awaited."""
 
 import asyncio
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import structlog
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from search_service.access.callers import Caller, Callers, refuse
@@ -155,6 +156,21 @@ class Access:
             raise _too_many(verdict)
 
 
+class Compress(GZipMiddleware):
+    """Compresses answers for who takes that, and takes no time of others."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and not any(
+            name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"]
+        ):
+            # Who keeps the answer must not give it to those who do.
+            scope["state"]["headers"]["Vary"] = "Accept-Encoding"
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 class Admit:
     """Reads the body and awaits the request's turn, which a slow client cannot take from others."""
 
@@ -230,7 +246,7 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return value.decode()
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def _credentials(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
