@@ -87,6 +87,8 @@ def _own(load: Load, tags: Mapping[str, str]) -> Iterator[dg.RunRequest]:
             yield dg.RunRequest(
                 job_name=load_job_name(table),
                 asset_selection=[index_key(table)],
+                # Not said, it is all of them.
+                asset_check_keys=[],
                 tags={**tags, RANGE_START: keys[0], RANGE_END: keys[-1]},
             )
 

@@ -80,6 +80,7 @@ def test_much_is_cut_into_contiguous_ranges_of_limited_length(
 ) -> None:
     monthly = table(partitions=MONTHLY, max_partitions_per_run=most)
     requests = requested(Load(monthly, MONTHS, [MONTHS[number] for number in wanted]))
+    assert all(request.asset_check_keys == [] for request in requests), "checks are no loads"
     found = [(request.tags[RANGE_START], request.tags[RANGE_END]) for request in requests]
     assert found == [(MONTHS[first], MONTHS[last]) for first, last in ranges]
 
