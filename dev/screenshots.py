@@ -1,4 +1,4 @@
-"""`python -m dev.screenshots search`: the pictures in docs/images, of what `make demo` shows."""
+"""`python -m dev.screenshots GROUP …`: the pictures in docs/images, of what `make demo` shows."""
 
 import argparse
 import os
@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from playwright.sync_api import Browser, Page, ViewportSize
 from playwright.sync_api import Error as BrowserError
@@ -18,6 +19,10 @@ LARGEST = 150_000
 
 WIDE = ViewportSize(width=1280, height=800)
 NARROW = ViewportSize(width=390, height=800)
+TALL = ViewportSize(width=1160, height=1000)
+
+_PATIENCE = 120_000  # ms, of a run as well
+_LISTED = "#list[aria-busy=false] table"
 
 
 def search(browser: Browser, url: str) -> Iterator[tuple[str, Page]]:
@@ -25,20 +30,56 @@ def search(browser: Browser, url: str) -> Iterator[tuple[str, Page]]:
     late = "index=flights&is.origin=JFK&from.dep_delay=60&sort=-dep_delay&fields="
     late += "flight_id,dep_delay,carrier,origin,dest,tailnum,distance,time_hour"
     page = _open(browser, f"{url}/?{late}")
+    page.locator(_LISTED).wait_for()
     page.locator(".bars span").first.wait_for()
     yield "search-page", page
 
     page = _open(browser, f"{url}/?index=airports&q=international", scheme="dark")
+    page.locator(_LISTED).wait_for()
     page.locator("tbody .open").nth(2).click()
     page.locator("dl.document").wait_for()
     yield "search-document", page
 
     page = _open(browser, f"{url}/?index=airports&q=international", size=NARROW)
+    page.locator(_LISTED).wait_for()
     yield "search-phone", page
+
+
+def dagster(browser: Browser, url: str) -> Iterator[tuple[str, Page]]:
+    """Dagster's pages, once everything is loaded. The checks are executed for their picture."""
+    groups = quote("global@global:pges_tables,global@global:pges_indices")
+    page = _open(browser, f"{url}/asset-groups/?expanded={groups}", size=TALL)
+    page.get_by_text("13 partitions").wait_for()
+    yield "dagster-graph", page
+
+    page = _open(browser, f"{url}/assets/flights?view=partitions&partition=2013-07")
+    page.get_by_text("docs_per_second").wait_for()
+    yield "dagster-partitions", page
+
+    page = _open(browser, f"{url}/assets/flights?view=overview", size=TALL)
+    page.get_by_text("Plots", exact=True).click()
+    page.get_by_text("Events", exact=True).last.click()
+    page.get_by_text("docs_per_second").scroll_into_view_if_needed()
+    yield "dagster-plots", page
+
+    page = _open(browser, f"{url}/assets/airports?view=checks")
+    page.get_by_role("button", name="Execute all").click()
+    page.get_by_text("In Progress").first.wait_for()
+    page.get_by_text("Passed", exact=True).wait_for()
+    page.reload()
+    page.get_by_text("Succeeded").nth(5).wait_for()
+    yield "dagster-checks", page
+
+    page = _open(browser, f"{url}/assets/flights?view=partitions&partition=2013-07")
+    page.locator("a[href*='/runs/']").first.click()
+    page.get_by_placeholder("Filter…").fill("docs/s")
+    page.get_by_text("rows in").nth(2).wait_for()
+    yield "dagster-run", page
 
 
 GROUPS: dict[str, tuple[str, Callable[[Browser, str], Iterator[tuple[str, Page]]]]] = {
     "search": ("http://127.0.0.1:8000", search),
+    "dagster": ("http://127.0.0.1:3000", dagster),
 }
 """Of each group of pictures the address that `make demo` gives what they show, and its pages."""
 
@@ -51,9 +92,9 @@ def _open(browser: Browser, url: str, *, scheme: str = "light", size: ViewportSi
         locale="en-US",
         timezone_id="UTC",
     )
+    context.set_default_timeout(_PATIENCE)
     page = context.new_page()
     page.goto(url)
-    page.locator("#list[aria-busy=false] table").wait_for()
     return page
 
 
