@@ -9,6 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,20 @@ def es(stack: dict[str, str]) -> Iterator[Elasticsearch]:
 @pytest.fixture
 def database(stack: dict[str, str]) -> Iterator[Database]:
     """A new, empty database in UTF-8, dropped after the test whoever is still connected to it."""
+    with new_database(stack) as created:
+        yield created
+
+
+@pytest.fixture
+def prefix(es: Elasticsearch) -> Iterator[str]:
+    """A prefix for index names; every index whose name starts with it is deleted after the test."""
+    with new_prefix(es) as value:
+        yield value
+
+
+@contextmanager
+def new_database(stack: dict[str, str]) -> Iterator[Database]:
+    """What `database` is, for a fixture of another scope."""
     name = f"test_{secrets.token_hex(6)}"
     server = make_conninfo(
         host=stack["PG_HOST"],
@@ -146,9 +161,9 @@ def database(stack: dict[str, str]) -> Iterator[Database]:
         _drop(server, name)
 
 
-@pytest.fixture
-def prefix(es: Elasticsearch) -> Iterator[str]:
-    """A prefix for index names; every index whose name starts with it is deleted after the test."""
+@contextmanager
+def new_prefix(es: Elasticsearch) -> Iterator[str]:
+    """What `prefix` is, for a fixture of another scope."""
     value = f"t{secrets.token_hex(3)}-"
     yield value
     found = list(es.indices.get(index=f"{value}*", expand_wildcards="all", features="settings"))

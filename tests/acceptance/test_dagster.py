@@ -5,14 +5,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +17,19 @@ import psycopg
 import pytest
 from elasticsearch import Elasticsearch, NotFoundError
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
-DEADLINE = 90
+from tests.acceptance.services import (
+    BIN,
+    ROOT,
+    Environment,
+    Services,
+    bare_environment,
+    dagster,
+    running,
+    wait_until,
+)
+
+EXECUTE = ("job", "execute", "-m", "pg_es_pipeline.definitions")
 MATERIALIZE = ("asset", "materialize", "-m", "pg_es_pipeline.definitions", "--select")
-
-Environment = dict[str, str]
-
-
-def bare_environment() -> Environment:
-    """This process's environment without anything that names a server or an instance."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PG_", "ES_", "DAGSTER"))
-    }
 
 
 @pytest.fixture
@@ -80,31 +74,12 @@ def environment(
     }
 
 
-def dagster(environment: Environment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(BIN / "dagster"), *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-
-
 def count(es: Elasticsearch, index: str) -> int:
     try:
         es.indices.refresh(index=index)
         return int(es.count(index=index)["count"])
     except NotFoundError:
         return 0
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.1)
 
 
 def test_the_definitions_load_without_any_environment(tmp_path: Path) -> None:
@@ -114,15 +89,15 @@ def test_the_definitions_load_without_any_environment(tmp_path: Path) -> None:
 
 
 def test_an_unset_environment_fails_a_run_with_the_variables_name(
-    environment: Environment, index: str
+    environment: Environment,
 ) -> None:
     del environment["PG_HOST"]
-    done = dagster(environment, *MATERIALIZE, index, "--partition", "2024-01")
+    done = dagster(environment, *EXECUTE, "-j", "sync_all")
     assert done.returncode != 0
     assert "PG_HOST is not set" in done.stdout + done.stderr
 
 
-def test_one_partition_and_a_range_from_the_command_line(
+def test_a_partition_a_range_and_what_is_stale_from_the_command_line(
     environment: Environment, index: str, es: Elasticsearch, pg: psycopg.Connection[Any]
 ) -> None:
     def expected(condition: str) -> int:
@@ -136,6 +111,9 @@ def test_one_partition_and_a_range_from_the_command_line(
     several = dagster(environment, *MATERIALIZE, index, "--partition-range", "2024-02...2024-03")
     assert several.returncode == 0, several.stderr
     assert count(es, index) == expected("day >= '2024-02-01'")
+    stale = dagster(environment, *EXECUTE, "-j", "sync_all")
+    assert stale.returncode == 0, stale.stderr
+    assert count(es, index) == expected("true")
 
 
 def test_a_killed_run_loses_nothing_and_doubles_nothing(
@@ -165,79 +143,6 @@ def test_a_killed_run_loses_nothing_and_doubles_nothing(
         index=index, size=0, aggs={"ids": {"value_count": {"field": "id"}}}, track_total_hits=True
     )
     assert ids["aggregations"]["ids"]["value"] == 20000
-
-
-class Services:
-    """A webserver and a daemon over the project."""
-
-    def __init__(self, environment: Environment, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.log = folder / "services.log"
-        self._processes = []
-        with self.log.open("w") as log:
-            for command in (
-                ["dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port)],
-                ["dagster-daemon", "run"],
-            ):
-                self._processes.append(
-                    subprocess.Popen(
-                        [str(BIN / command[0]), *command[1:], "-w", str(ROOT / "workspace.yaml")],
-                        cwd=ROOT,
-                        env=environment,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                    )
-                )
-
-    def stop(self) -> None:
-        for process in self._processes:
-            os.killpg(process.pid, signal.SIGTERM)
-        for process in self._processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-
-    def query(self, text: str, **variables: Any) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/graphql",
-            json.dumps({"query": text, "variables": variables}).encode(),
-            {"content-type": "application/json"},
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as answer:
-            data: dict[str, Any] = json.load(answer)["data"]
-        return data
-
-    def is_up(self) -> bool:
-        try:
-            nodes = self.query(
-                "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
-            )
-        except OSError:
-            return False
-        return bool(nodes["repositoriesOrError"]["nodes"])
-
-    def runs(self) -> list[dict[str, Any]]:
-        found = self.query(
-            "{ runsOrError { ... on Runs {"
-            " results { runId jobName status tags { key value } } } } }"
-        )
-        results: list[dict[str, Any]] = found["runsOrError"]["results"]
-        return results
-
-
-@contextmanager
-def running(environment: Environment, folder: Path) -> Iterator[Services]:
-    started = Services(environment, folder)
-    try:
-        wait_until(started.is_up, "Dagster to start")
-        yield started
-    finally:
-        started.stop()
 
 
 @pytest.fixture
@@ -270,11 +175,21 @@ def test_the_sensor_a_launch_and_a_backfill(
 
     # A job launched without a partition brings what is stale up to date.
     pg.execute("UPDATE items SET note = 'changed', updated_at = now() WHERE id <= 100")
-    launched = dagster(environment, "job", "launch", "-j", "sync_all")
+    # Its tags and its configuration go with it, and it has the id that was chosen for it.
+    run_id = str(uuid.uuid4())
+    chosen = {"ops": {"sync_all_op": {"config": {"partitions": {index: ["2024-01", "2024-02"]}}}}}
+    launched = dagster(
+        environment,
+        *("job", "launch", "-j", "sync_all", "--run-id", run_id),
+        *("--tags", '{"commit": "4f3eb2a"}', "--config-json", json.dumps(chosen)),
+    )
     assert launched.returncode == 0, launched.stderr
+    assert dagster(environment, "job", "launch", "-j", "sync_none").returncode != 0
     wait_until(
         lambda: [run["status"] for run in services.runs()] == ["SUCCESS"] * 2, "the launched run"
     )
+    assert services.runs()[0]["runId"] == run_id
+    assert {"key": "commit", "value": "4f3eb2a"} in services.runs()[0]["tags"]
     es.indices.refresh(index=index)
     assert es.count(index=index, query={"term": {"note.raw": "changed"}})["count"] == 100
 
