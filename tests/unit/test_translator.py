@@ -147,6 +147,11 @@ def test_the_keys_of_a_translator_are_used_everywhere() -> None:
     assert job.asset_layer.selected_asset_keys == {key}
 
 
+def test_a_load_does_not_execute_the_checks_of_its_index() -> None:
+    job = build_defs([ORDERS]).resolve_job_def("load_shop_orders")
+    assert len(job.graph.node_defs) == 1
+
+
 def test_a_run_of_an_asset_keeps_its_table_from_being_loaded_again() -> None:
     named, _, _ = translated(Renaming(), TableData(ORDERS))
     selection = frozenset([index_key(named), dg.AssetKey("other")])
