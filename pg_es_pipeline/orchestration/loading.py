@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
-from pg_es_pipeline.errors import PipelineError
+from pg_es_pipeline.errors import (
+    CheckpointConflict,
+    DeletesRefused,
+    PipelineError,
+    RowsRefused,
+    TookTooLong,
+)
 from pg_es_pipeline.orchestration.metadata import (
     progress,
     progress_line,
@@ -37,6 +43,12 @@ RETRY_SECONDS = (10, 30, 90)
 Dagster's own retries will not do: it would try again after a termination too, and begin with the
 first partition of a range again.
 """
+
+OF_ONE_PARTITION = (CheckpointConflict, DeletesRefused, RowsRefused, TookTooLong)
+"""Failures that say nothing about the other partitions of a table."""
+
+FAILURES_TOLD = 10
+"""Of one table's partitions; of those beyond, only how many there are."""
 
 RECORDED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 """On an asset's result: its partitions are recorded already.
@@ -87,12 +99,20 @@ def load_partitions(
     *,
     full: bool,
 ) -> None:
-    """Loads partitions one after the other, and records each of them as soon as it is finished."""
-    show = shower(context, source)
+    """Loads partitions one after the other, and records each of them as soon as it is finished.
+
+    Raises PipelineError: at the end, where it is about some of the partitions alone.
+    """
+    show, failures = shower(context, source), list[str]()
     for partition in partitions:
-        report = persist(
-            context, partial(engine.sync, source, partition, full=full, on_progress=show)
-        )
+        try:
+            report = persist(
+                context, partial(engine.sync, source, partition, full=full, on_progress=show)
+            )
+        except OF_ONE_PARTITION as error:
+            context.log.warning(f"{error} Going on with the other partitions.")
+            failures.append(str(error))
+            continue
         context.log.info(
             f"{report.index} {partition}: {report.rows:,} rows in {report.seconds:.1f} s, "
             f"{report.docs_per_second:,.0f} docs/s"
@@ -112,6 +132,10 @@ def load_partitions(
             )
         record(context, source, report)
     engine.refresh()
+    if failures:
+        more = len(failures) - FAILURES_TOLD
+        told = failures[:FAILURES_TOLD] + ([f"And {more:,} more partitions."] if more > 0 else [])
+        raise PipelineError("\n".join(told))
 
 
 def record(context: Context, source: Source, report: Report, **more: Any) -> None:

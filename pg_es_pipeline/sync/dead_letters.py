@@ -100,7 +100,7 @@ class DeadLetters:
         }
         total = len((self.letters.keys() | refused.keys()) - settled.keys())
         if refused and not self._unlimited and total > self._table.max_dead_letters:
-            raise RowsRefused(self._too_many(outcome.refused, total))
+            raise RowsRefused(self._too_many(outcome.refused, total, partition))
         written = {key: self._letter(one, partition) for key, one in refused.items()}
         with elastic.speaking(f"writing dead letters of {self._generation.name}"):
             if written:
@@ -209,7 +209,8 @@ class DeadLetters:
                     "before the row, and the next run tries it again."
                 )
 
-    def _too_many(self, refused: Sequence[Refusal], total: int) -> str:
+    def _too_many(self, refused: Sequence[Refusal], total: int, partition: str | None) -> str:
+        where = f", partition {partition}" if partition else ""
         allowed = (
             f" With them there would be {total:,} dead letters, and `max_dead_letters` allows "
             f"{self._table.max_dead_letters:,}."
@@ -217,7 +218,7 @@ class DeadLetters:
             else ""
         )
         return (
-            f"{self._table.table}: {summary(refused)}.{allowed} Correct the rows, leave the "
+            f"{self._table.table}{where}: {summary(refused)}.{allowed} Correct the rows, leave the "
             "column out with `exclude`, or give it another mapping under `fields`. The checkpoint "
             "stays before them."
         )

@@ -159,7 +159,7 @@ def test_a_range_is_one_run_with_figures_for_each_partition(
         ]
 
 
-def test_finished_partitions_stay_when_a_later_one_fails(
+def test_a_partition_that_fails_keeps_no_other_from_being_loaded(
     monthly: Orders, instance: dg.DagsterInstance
 ) -> None:
     monthly.insert(range(1, 181), note="1")
@@ -169,13 +169,30 @@ def test_finished_partitions_stay_when_a_later_one_fails(
     )
     result = load_range(monthly, instance, "2024-01", "2024-06")
     assert not result.success
-    assert set(materialized(monthly, instance)) == {"2024-01", "2024-02", "2024-03"}
-    [failure] = (
-        result.get_step_failure_events()
-        if hasattr(result, "get_step_failure_events")
-        else [event for event in result.all_events if event.is_step_failure]
-    )
-    assert "public.orders: 1 row was refused for good" in str(failure.event_specific_data)
+    assert set(materialized(monthly, instance)) == {*MONTHS} - {"2024-04"}
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    told = str(failure.event_specific_data)
+    assert "public.orders, partition 2024-04: 1 row was refused for good" in told
+    assert "`exclude`" in told
+
+
+def test_a_failure_that_all_partitions_share_ends_the_run_and_what_is_finished_stays(
+    monthly: Orders, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monthly.insert(range(1, 181))
+    monkeypatch.setattr(loading, "RETRY_SECONDS", ())
+    sync, asked = Engine.sync, list[str]()
+
+    def failing(self: Engine, source: Any, partition: str, **options: Any) -> Any:
+        asked.append(partition)
+        if partition == "2024-02":
+            raise ServerAway("gone")
+        return sync(self, source, partition, **options)
+
+    monkeypatch.setattr(Engine, "sync", failing)
+    assert not load_range(monthly, instance, "2024-01", "2024-03").success
+    assert asked == ["2024-01", "2024-02"]
+    assert set(materialized(monthly, instance)) == {"2024-01"}
 
 
 def test_sync_all_brings_every_stale_partition_up_to_date(
