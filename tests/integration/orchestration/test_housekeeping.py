@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from sqlalchemy import text
 
 from pg_es_pipeline.orchestration.housekeeping import housekeeping_job, remove_runs
@@ -146,6 +147,18 @@ def test_runs_that_are_young_or_under_way_stay(instance: dg.DagsterInstance) -> 
     assert known(instance) == {waiting}
 
 
+def test_runs_of_a_backfill_that_is_not_over_stay(instance: dg.DagsterInstance) -> None:
+    under_way, over = BulkActionStatus.REQUESTED, BulkActionStatus.COMPLETED_SUCCESS
+    runs = {}
+    for status in (under_way, over):
+        name = status.value
+        instance.add_backfill(PartitionBackfill(name, status, False, None, 0.0))
+        tags = {"dagster/backfill": name}
+        runs[status] = nothing.execute_in_process(instance=instance, tags=tags).run_id
+    remove_runs(instance, AGES_HENCE)
+    assert known(instance) == {runs[under_way]}
+
+
 def test_files_and_logs_of_a_run_go_with_it(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     def files() -> set[Path]:
         return {
@@ -157,6 +170,9 @@ def test_files_and_logs_of_a_run_go_with_it(instance: dg.DagsterInstance, tmp_pa
     gone, deleted = run(instance), run(instance)
     assert files()
     instance.delete_run(deleted)
+    left = files()
+    remove_runs(instance, datetime.now(UTC) - timedelta(days=1))
+    assert files() == left
     remove_runs(instance, AGES_HENCE)
     assert {path for path in files() if gone in str(path)} == set()
     assert not [path for path in files() if path.suffix == ".db"]

@@ -8,11 +8,19 @@ import pytest
 
 from pg_es_pipeline.orchestration import sensors
 from pg_es_pipeline.orchestration.build import build_defs
-from pg_es_pipeline.orchestration.names import BOOTSTRAP_TAG, SENSOR, SENSOR_TAG, TABLES_TAG
+from pg_es_pipeline.orchestration.jobs import sync_job_name
+from pg_es_pipeline.orchestration.names import (
+    BOOTSTRAP_TAG,
+    SENSOR,
+    SENSOR_TAG,
+    TABLES_TAG,
+    reindex_job_name,
+)
 from pg_es_pipeline.orchestration.resources import RESOURCES
 from pg_es_pipeline.sync.survey import Patience
 from pg_es_pipeline.tables import Table
 from tests.integration.orders import Orders
+from tests.queued import queued_run
 
 
 @dataclass
@@ -147,8 +155,17 @@ def test_nothing_more_is_requested_than_the_queue_has_room_for(
     monkeypatch.setattr(sensors, "MOST_WAITING", 2)
     first = deployment.tick()
     assert [loaded(request) for request in first] == [["a"], ["b"]]
-    second = deployment.tick()
-    assert [loaded(request) for request in second] == [["c"], ["a"]]
+    deployment.instance.add_run(queued_run({SENSOR_TAG: SENSOR}))
+    deployment.instance.add_run(queued_run({}))  # of somebody else
+    assert [loaded(request) for request in deployment.tick()] == [["c"]]
+    assert [loaded(request) for request in deployment.tick()] == [["a"]]
+
+
+def test_a_job_of_one_table_loads_that_table_alone(deployment: Deployment) -> None:
+    table = deployment.tables[1]
+    for job in (sync_job_name(table), reindex_job_name(table)):
+        assert deployment.run(dg.RunRequest(job_name=job))
+        assert [loaded(request) for request in deployment.tick()] == [["a", "c"]]
 
 
 def test_a_tick_survives_a_cursor_that_it_does_not_know(deployment: Deployment) -> None:
