@@ -111,8 +111,8 @@ class _Connection(asyncio.Protocol):
         try:
             return await answer
         finally:
+            # By now the next request may have begun, and `_answer` be its own.
             timer.cancel()
-            self._answer = None
             if not answer.done() or answer.cancelled():
                 self.close()
 
@@ -150,6 +150,7 @@ class _Connection(asyncio.Protocol):
         if answer is None or answer.done():
             self.close()
             return
+        self._answer = None
         if self._parser.should_keep_alive():
             self._idle.append(self)
         else:

@@ -66,6 +66,20 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
     assert requests[2].endswith(b'\r\n\r\n{"size":1}')
 
 
+async def test_many_at_once_have_an_answer_each() -> None:
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await asked(reader)
+            writer.write(OK)
+
+    async def several(connections: Connections) -> None:
+        for _ in range(50):
+            assert await ask(connections) == (200, b"{}")
+
+    async with server(behave) as connections:
+        await asyncio.gather(*(several(connections) for _ in range(8)))
+
+
 async def test_an_answer_may_come_in_pieces() -> None:
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asked(reader)
