@@ -13,6 +13,8 @@ from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job
 from pg_es_pipeline.orchestration.names import (
     RANGE_END,
     RANGE_START,
+    SENSOR,
+    SENSOR_TAG,
     index_key,
     reindex_job_name,
     table_key,
@@ -330,6 +332,20 @@ def test_a_table_that_is_being_loaded_is_skipped_and_the_tick_says_so(
     second = tick(monthly, instance)
     assert not second.run_requests
     assert "public.orders: skipped, a run that loads it is under way" in second.skip_message
+
+
+def test_of_a_table_the_partitions_under_way_alone_are_skipped(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    monthly.insert(range(1, 31))
+    config = {"ops": {"sync_all_op": {"config": {"partitions": {monthly.table.index: MONTHS[:2]}}}}}
+    job = definitions(monthly).resolve_job_def("sync_all")
+    ours = {SENSOR_TAG: SENSOR}
+    started = dg.DagsterRunStatus.STARTED
+    instance.create_run_for_job(job, status=started, tags=ours, run_config=config)
+    [request] = tick(monthly, instance).run_requests
+    [op] = request.run_config["ops"].values()
+    assert op["config"]["partitions"] == {monthly.table.index: MONTHS[2:]}
 
 
 def test_a_broken_table_does_not_stop_the_others(
