@@ -90,7 +90,7 @@ class _Connection(asyncio.Protocol):
         self._idle = idle
         self._parser = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
-        self._begun = False
+        self._begun = self._reusable = False
         self._answer: asyncio.Future[Answer] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -105,15 +105,18 @@ class _Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         self._answer = answer
-        self._begun = False
+        self._begun = self._reusable = False
         timer = loop.call_later(timeout, self._fail, ConnectionTimeout("No answer in time"))
         self._transport.write(data)
         try:
             return await answer
         finally:
-            # By now the next request may have begun, and `_answer` be its own.
             timer.cancel()
-            if not answer.done() or answer.cancelled():
+            self._answer = None
+            # Only now: nothing of this request is left that could meet the next one.
+            if self._reusable:
+                self._idle.append(self)
+            else:
                 self.close()
 
     def close(self) -> None:
@@ -150,11 +153,7 @@ class _Connection(asyncio.Protocol):
         if answer is None or answer.done():
             self.close()
             return
-        self._answer = None
-        if self._parser.should_keep_alive():
-            self._idle.append(self)
-        else:
-            self.close()
+        self._reusable = self._parser.should_keep_alive()
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         answer.set_result((self._parser.get_status_code(), whole))
 

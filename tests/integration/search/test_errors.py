@@ -92,7 +92,7 @@ async def test_many_unknown_fields_are_answered_briefly(service: AsyncClient, fl
     assert len(answer.content) < 5_000
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/search/", "/indices/", "/health/"])
+@pytest.mark.parametrize("path", ["/nothing", "/search/", "/indices/", "/health/"])
 async def test_an_unknown_path(service: AsyncClient, path: str) -> None:
     problem(await service.get(path), 404, "unknown-path")
 
