@@ -291,14 +291,14 @@ def test_a_document_has_an_address_of_its_own(visit: Visit) -> None:
     visit.open(q="lighthouse", sort="id")
     visit.rows.nth(1).click()
     expect(visit.drawer).to_contain_text("The lighthouse, volume 18")
-    assert visit.state["document"] == ["18"]
+    visit.page.wait_for_url(re.compile("[?&]document=18(&|$)"))
     visit.page.keyboard.press("ArrowRight")
     expect(visit.drawer.get_by_role("heading")).to_contain_text("27")
     visit.page.reload()
     expect(visit.drawer.locator("mark").first).to_have_text("lighthouse")
     visit.page.keyboard.press("Escape")
     expect(visit.drawer).to_be_hidden()
-    assert "document" not in visit.state
+    visit.page.wait_for_url(re.compile("^((?!document=).)*$"))
     visit.open(document="4711")
     expect(visit.drawer).to_contain_text("has no document 4711")
 
