@@ -177,7 +177,11 @@ def test_the_sensor_a_launch_and_a_backfill(
     pg.execute("UPDATE items SET note = 'changed', updated_at = now() WHERE id <= 100")
     # Its tags and its configuration go with it, and it has the id that was chosen for it.
     run_id = str(uuid.uuid4())
-    chosen = {"ops": {"sync_all_op": {"config": {"partitions": {index: ["2024-01", "2024-02"]}}}}}
+    chosen = {
+        "ops": {
+            "sync_all_op": {"config": {"partitions": {index: ["2024-01", "2024-02", "2024-03"]}}}
+        }
+    }
     launched = dagster(
         environment,
         *("job", "launch", "-j", "sync_all", "--run-id", run_id),
