@@ -2,12 +2,8 @@
 
 import argparse
 import secrets
-import signal
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-
-from rich.console import Console
 
 from benchmarks import (
     ceiling,
@@ -17,7 +13,6 @@ from benchmarks import (
     machine,
     pressure,
     reconcile,
-    records,
     report,
     search,
     tables,
@@ -51,22 +46,12 @@ def main() -> None:
         parser.error(f"one round at least, and a scale of {SMALLEST} at least")
     if _MAIN not in given.tables or set(given.tables) - set(tables.SHAPES):
         parser.error(f"the tables are {', '.join(tables.SHAPES)}; {_MAIN} is always one of them")
-    # SIGTERM too is to stop the servers.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console(stderr=True, highlight=False)
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        console.print(f"{minutes:3}:{seconds:02}  {text}", soft_wrap=True)
-
+    say = report.clock()
     plan = Plan(given.rounds, given.scale, given.seed, say, given.tables)
     say(f"seed {plan.seed}, {plan.rounds} rounds, scale {plan.scale:g}")
     with started() as servers:
         results = measure(servers, plan)
-    records.write(results, given.output)
-    report.show(results.records, f"Medians of {plan.rounds} rounds, seed {plan.seed}")
-    console.print(f"Written to {given.output}", soft_wrap=True)
+    report.finish(results, given.output)
 
 
 def measure(servers: Servers, plan: Plan) -> Results:

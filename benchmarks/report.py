@@ -1,17 +1,37 @@
 """Tables in the terminal."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table as Grid
 
-from benchmarks.records import Record
+from benchmarks.records import Record, Results, write
 
 WIDTH = 200
 """Characters of a line where there is no terminal that says how many it has."""
 
 Row = tuple[Sequence[str], str | None]
 """The cells, and the colour."""
+
+
+def clock() -> Callable[[str], None]:
+    """Says how far a benchmark is, behind the minutes and seconds since now."""
+    console, began = Console(stderr=True, highlight=False), time.monotonic()
+
+    def say(text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        console.print(f"{minutes:3}:{seconds:02}  {text}", soft_wrap=True)
+
+    return say
+
+
+def finish(results: Results, file: Path) -> None:
+    """Writes the results to a file, and shows them."""
+    write(results, file)
+    show(results.records, f"Medians of {results.rounds} rounds, seed {results.seed}")
+    Console(stderr=True, highlight=False).print(f"Written to {file}", soft_wrap=True)
 
 
 def show(records: Sequence[Record], title: str) -> None:

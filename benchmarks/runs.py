@@ -208,7 +208,6 @@ def _wait_for_the_runs(instance: dg.DagsterInstance) -> None:
 
 def main() -> None:
     """Measures, and prints a table."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the servers, too
     rounds = int(sys.argv[1]) if sys.argv[1:] else ROUNDS
     plan = Plan(rounds=rounds, scale=1, seed=0, say=Console(stderr=True).print)
     with started() as servers:

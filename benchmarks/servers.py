@@ -1,5 +1,6 @@
 """The servers that are measured, as every process of the benchmark reaches them."""
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -70,7 +71,8 @@ class Servers:
 
 @contextmanager
 def started() -> Iterator[Servers]:
-    """Servers in a temporary folder, stopped and deleted whatever happens."""
+    """Servers in a temporary folder, stopped and deleted whatever happens, SIGTERM included."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with TemporaryDirectory(prefix="pg-es-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL may run as another user.

@@ -4,15 +4,11 @@ build/bench-search.json."""
 import argparse
 import os
 import secrets
-import signal
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
-from benchmarks import machine, records, report, tables
+from benchmarks import machine, report, tables
 from benchmarks.child import ROOT, run
 from benchmarks.plan import SMALLEST, Plan
 from benchmarks.records import Results
@@ -41,14 +37,7 @@ def main() -> int:
     given = parser.parse_args()
     if min(given.rounds, given.workers) < 1 or min(given.scale, given.length) < SMALLEST:
         parser.error(f"one round and worker at least, a scale and a length of {SMALLEST} at least")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console(stderr=True, highlight=False)
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        console.print(f"{minutes:3}:{seconds:02}  {text}", soft_wrap=True)
-
+    say = report.clock()
     try:
         program = wrk.program(os.environ, ROOT / "build" / "wrk.log")
     except wrk.NoWrk as error:
@@ -57,9 +46,7 @@ def main() -> int:
     plan = Plan(given.rounds, given.scale, given.seed, say)
     say(f"seed {plan.seed}, {plan.rounds} rounds, scale {plan.scale:g}, length {given.length:g}")
     results = measure(plan, program, given.length, given.workers)
-    records.write(results, given.output)
-    report.show(results.records, f"Medians of {plan.rounds} rounds, seed {plan.seed}")
-    console.print(f"Written to {given.output}", soft_wrap=True)
+    report.finish(results, given.output)
     return 0
 
 
