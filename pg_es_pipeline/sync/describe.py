@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pg_es_pipeline.settings import PostgresSettings
 from pg_es_pipeline.sync.catalog import Source, introspect, names
-from pg_es_pipeline.sync.postgres import connect, speaking
+from pg_es_pipeline.sync.postgres import connect, speaking, statement_timeout
 from pg_es_pipeline.tables import Table
 
 PATIENCE = 2
@@ -54,8 +54,8 @@ def describe(settings: PostgresSettings, tables: Sequence[Table]) -> dict[str, D
     with (
         speaking("the tables' descriptions"),
         closing(connect(settings, patience=PATIENCE)) as connection,
+        statement_timeout(connection, STATEMENT_TIMEOUT),
     ):
-        connection.execute("SELECT set_config('statement_timeout', %s, false)", [STATEMENT_TIMEOUT])
         found = {
             index: Description(source)
             for index, source in introspect(connection, tables).items()
