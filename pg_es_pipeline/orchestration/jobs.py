@@ -37,7 +37,9 @@ from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.tables import Table
 
-SYNC_ALL = "sync_all"
+SYNC_ALL, SYNC_ALL_OP = "sync_all", "sync_all_op"
+SYNC_OP = "sync_op"
+"""Of the jobs of one table."""
 
 
 class Select(Enum):
@@ -69,7 +71,7 @@ class SyncConfig(dg.Config):
 
 def sync_job(tables: Sequence[Table]) -> dg.JobDefinition:
     """`sync_all` brings partitions of all these tables up to date in one run."""
-    op = _sync_op("sync_all_op", CHANGES_POOL, lambda _: tables)
+    op = _sync_op(SYNC_ALL_OP, CHANGES_POOL, lambda _: tables)
     description = "Brings every stale partition of every table up to date."
     return op_job(SYNC_ALL, description, op, {TABLES_TAG: ALL_TABLES})
 
@@ -78,7 +80,7 @@ def table_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
     """`sync_<index>` for each table. They share one op: another for each would cost as much to
     define as all the rest of it."""
     by_job = {sync_job_name(table): [table] for table in tables}
-    op = _sync_op("sync_op", POOL, by_job.__getitem__)
+    op = _sync_op(SYNC_OP, POOL, by_job.__getitem__)
     return [
         op_job(
             sync_job_name(table),

@@ -6,7 +6,13 @@ from itertools import groupby
 
 import dagster as dg
 
-from pg_es_pipeline.orchestration.jobs import SYNC_ALL, load_job_name, sync_job_name
+from pg_es_pipeline.orchestration.jobs import (
+    SYNC_ALL,
+    SYNC_ALL_OP,
+    SYNC_OP,
+    load_job_name,
+    sync_job_name,
+)
 from pg_es_pipeline.orchestration.names import (
     BOOTSTRAP_TAG,
     PRIORITY_TAG,
@@ -97,7 +103,7 @@ def _sync(
     job: str, partitions: Mapping[str, Sequence[str]], tags: Mapping[str, str]
 ) -> dg.RunRequest:
     config = {"partitions": {index: list(keys) for index, keys in partitions.items()}}
-    op = "sync_all_op" if job == SYNC_ALL else "sync_op"
+    op = SYNC_ALL_OP if job == SYNC_ALL else SYNC_OP
     return dg.RunRequest(
         job_name=job, run_config={"ops": {op: {"config": config}}}, tags=dict(tags)
     )
