@@ -6,6 +6,7 @@ each index would cost its start, and a definition.
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import (
@@ -58,14 +59,7 @@ def asset_checks(tables: Sequence[Table]) -> dg.AssetChecksDefinition:
         with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
             for table, verdicts in audit(running, wanted, asked):
                 for name, verdict in verdicts.items():
-                    yield dg.AssetCheckResult(
-                        asset_key=index_key(table),
-                        check_name=name,
-                        passed=verdict.passed,
-                        severity=_severity(verdict),
-                        description=verdict.description,
-                        metadata=dict(verdict.figures),
-                    )
+                    yield dg.AssetCheckResult(**_shown(table, name, verdict))
 
     return checks
 
@@ -115,14 +109,7 @@ def check_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
 
 def evaluation(table: Table, name: str, verdict: Verdict) -> dg.AssetCheckEvaluation:
     """The verdict as an event, for a run that no check was planned in."""
-    return dg.AssetCheckEvaluation(
-        asset_key=index_key(table),
-        check_name=name,
-        passed=verdict.passed,
-        severity=_severity(verdict),
-        description=verdict.description,
-        metadata=dict(verdict.figures),
-    )
+    return dg.AssetCheckEvaluation(**_shown(table, name, verdict))
 
 
 def before_switch(table: Table, compared: Reconciliation) -> dg.AssetCheckEvaluation:
@@ -142,8 +129,15 @@ def before_switch(table: Table, compared: Reconciliation) -> dg.AssetCheckEvalua
     return evaluation(table, "row_parity", Verdict(True, said, figures))
 
 
-def _severity(verdict: Verdict) -> dg.AssetCheckSeverity:
-    return dg.AssetCheckSeverity.ERROR if verdict.is_error else dg.AssetCheckSeverity.WARN
+def _shown(table: Table, name: str, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "asset_key": index_key(table),
+        "check_name": name,
+        "passed": verdict.passed,
+        "severity": dg.AssetCheckSeverity.ERROR if verdict.is_error else dg.AssetCheckSeverity.WARN,
+        "description": verdict.description,
+        "metadata": dict(verdict.figures),
+    }
 
 
 def _passed_lately(
