@@ -1,6 +1,6 @@
 """The walk over a whole index that keeps nothing on the server."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query, Request
 from starlette.responses import Response
@@ -44,16 +44,16 @@ async def scroll(
     size = page_size(request, parameters.size, PAGE_SIZE, "size")
     names = split(parameters.fields)
 
-    def place(found: Index) -> cursors.Place:
-        if parameters.cursor is None:
-            return cursors.Place()
-        return cursors.decode(seal(request), parameters.cursor, found.name, found.key)
+    here = cursors.Place()
 
-    found, raw = await ask(
-        request, index, lambda found: scroll_body(found, names, place(found), size)
-    )
+    def body(found: Index) -> dict[str, Any]:
+        nonlocal here
+        if parameters.cursor is not None:
+            here = cursors.decode(seal(request), parameters.cursor, found.name, found.key)
+        return scroll_body(found, names, here, size)
+
+    found, raw = await ask(request, index, body)
     answer = decode_scroll(raw)
-    here = place(found)
     hits = [hit for hit in answer.hits.hits if hit.id not in here.given]
     page, following = hits[:size], hits[size : size + 1]
     next_cursor = None
