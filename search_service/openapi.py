@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from search_service import schemas
+from search_service.freshness import IN_STEP_AT, LAG
 from search_service.middleware import PROBES, is_public
 
 _REQUEST_ID = {
@@ -13,11 +14,11 @@ _REQUEST_ID = {
 }
 _RETRY_AFTER = {"description": "Seconds.", "schema": {"type": "integer"}}
 _FRESHNESS = {
-    "X-Index-In-Step-At": {
+    IN_STEP_AT: {
         "description": "Every change committed before this time is in the index.",
         "schema": {"type": "string", "format": "date-time"},
     },
-    "X-Index-Lag": {"description": "Now less that, in seconds.", "schema": {"type": "number"}},
+    LAG: {"description": "Now less that, in seconds.", "schema": {"type": "number"}},
 }
 _COMMON = {
     "400": "The request's address and headers have more than 64 KiB.",
