@@ -149,7 +149,8 @@ def test_a_run_fails_before_there_are_too_many_letters(numbers: Orders) -> None:
     assert numbers.sync().dead_letters == 3
     numbers.insert(range(11, 13), note="thirteen", age="0 s")
     with pytest.raises(
-        RowsRefused, match=r"public\.orders: 2 rows were .*11: .*would be 5.*allows 3"
+        RowsRefused,
+        match=r"public\.orders, partition all: 2 rows were .*11: .*would be 5.*allows 3",
     ):
         numbers.sync()
     assert set(letters(numbers)) == {"1", "2", "3"}
