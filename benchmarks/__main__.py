@@ -64,10 +64,11 @@ def measure(servers: Servers, plan: Plan) -> Results:
         rounds=plan.rounds,
         scale=plan.scale,
     )
+    with servers.connect() as connection:
+        for name, shape in tables.SHAPES.items():
+            tables.make(connection, shape, plan.rows(loads.ROWS[name]))
     feeders = {}
     for name in plan.tables:
-        with servers.connect() as connection:
-            tables.make(connection, tables.SHAPES[name], plan.rows(loads.ROWS[name]))
         # These loads warm the node up, too.
         found = run(
             "ceiling:best",
