@@ -18,7 +18,7 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickData, TickStatus
 
 from benchmarks.child import ROOT
-from pg_es_pipeline.orchestration.housekeeping import remove_runs
+from pg_es_pipeline.orchestration.old_runs import remove_runs
 
 DAY, YEAR = 1_440, 525_600
 """Ticks every 60 seconds."""

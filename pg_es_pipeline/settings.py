@@ -113,6 +113,8 @@ class ProjectSettings(BaseSettings):
     pg_es_tables: Path = Path("tables.yaml")
     keep_runs_days: int = Field(default=14, ge=1)
     """Days after which a run is removed from Dagster's storage."""
+    jobs_per_table: bool | None = None
+    """Whether each table has Dagster jobs of its own; None: up to 50 tables."""
     search_url: str | None = None
     """Where people reach the search service; an index's asset links to its page there."""
 

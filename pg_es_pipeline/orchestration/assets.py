@@ -1,4 +1,6 @@
-"""The partitioned asset of an index."""
+"""The partitioned assets of the indices."""
+
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -21,28 +23,15 @@ class LoadConfig(dg.Config):
     """Read the partitions as a whole again; otherwise only what changed since the last load."""
 
 
-def index_asset(table: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
-    """The index. Materializing a partition loads what changed in it since the last time."""
+def index_assets(listed: Sequence[tuple[Table, dg.AssetSpec]]) -> list[dg.AssetsDefinition]:
+    """An asset for each index. Materializing a partition loads what changed in it since the last
+    time.
 
-    @dg.asset(
-        key=spec.key,
-        partitions_def=spec.partitions_def,
-        group_name=spec.group_name,
-        owners=[*spec.owners],
-        tags={name: tag for name, tag in spec.tags.items() if not name.startswith("dagster/kind/")},
-        kinds=spec.kinds,
-        description=spec.description,
-        metadata=spec.metadata,
-        automation_condition=spec.automation_condition,
-        code_version=spec.code_version,
-        # Dagster would name these inputs after the tables, whose names may have blanks.
-        ins={
-            f"upstream_{number}": dg.AssetIn(dep.asset_key, dagster_type=dg.Nothing)
-            for number, dep in enumerate(spec.deps)
-        },
-        backfill_policy=backfill_policy(table),
-        pool=POOL,
-    )
+    They share one function: most of the time that Dagster takes for an asset it looks at that.
+    """
+    tables = {spec.key: table for table, spec in listed}
+
+    @dg.op
     def load(
         context: dg.AssetExecutionContext,
         config: LoadConfig,
@@ -51,8 +40,30 @@ def index_asset(table: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
         batching: BatchingResource,
     ) -> dg.MaterializeResult[None]:
         with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
-            source = running.source(table)
+            source = running.source(tables[context.asset_key])
             load_partitions(context, running, source, context.partition_keys, full=config.full)
         return dg.MaterializeResult(metadata=RECORDED)
 
-    return load
+    return [_asset(table, spec, load) for table, spec in listed]
+
+
+def _asset(table: Table, spec: dg.AssetSpec, load: dg.OpDefinition) -> dg.AssetsDefinition:
+    # Dagster would name these inputs after the tables, whose names may have blanks.
+    inputs = {f"upstream_{number}": dep.asset_key for number, dep in enumerate(spec.deps)}
+    op = dg.OpDefinition(
+        load.compute_fn,
+        name=spec.key.to_python_identifier(),
+        description=spec.description,
+        ins=dict.fromkeys(inputs, dg.In(dg.Nothing)),
+        outs=load.outs,
+        config_schema=load.config_schema,
+        required_resource_keys=load.required_resource_keys,
+        pool=POOL,
+    )
+    return dg.AssetsDefinition(
+        specs=[spec],
+        keys_by_input_name=inputs,
+        keys_by_output_name=dict.fromkeys(load.outs, spec.key),
+        node_def=op,
+        backfill_policy=backfill_policy(table),
+    )

@@ -14,14 +14,15 @@ from dagster._core.definitions.definitions_load_context import (
 
 from pg_es_pipeline.errors import PipelineError, SettingsError
 from pg_es_pipeline.orchestration.alerts import alert_sensors
-from pg_es_pipeline.orchestration.assets import index_asset
+from pg_es_pipeline.orchestration.assets import index_assets
 from pg_es_pipeline.orchestration.checks import asset_checks, check_job, check_schedule
 from pg_es_pipeline.orchestration.housekeeping import housekeeping_job, housekeeping_schedule
-from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job, table_jobs
+from pg_es_pipeline.orchestration.jobs import sync_jobs
 from pg_es_pipeline.orchestration.names import require_distinct
-from pg_es_pipeline.orchestration.reindexing import reindex_jobs
+from pg_es_pipeline.orchestration.reindexing import reindex_job
 from pg_es_pipeline.orchestration.resources import RESOURCES
 from pg_es_pipeline.orchestration.sensors import sync_sensor
+from pg_es_pipeline.orchestration.table_jobs import MOST_TABLES, table_jobs
 from pg_es_pipeline.orchestration.translator import TableData, Translator, translated
 from pg_es_pipeline.orchestration.upkeep import reconcile_job, reconcile_schedule, retry_job
 from pg_es_pipeline.settings import PostgresSettings, ProjectSettings, read
@@ -60,8 +61,11 @@ def build_defs(
         for data in _described(tables or settings.pg_es_tables, settings.search_url)
     ]
     listed = require_distinct([table for table, _, _ in shown])
-    sync_all = sync_job(listed)
-    syncs, loads, reindexes = table_jobs(listed), load_jobs(listed), reindex_jobs(listed)
+    sync_all, sync_tables = sync_jobs(listed)
+    reindex = reindex_job(listed)
+    of_tables = settings.jobs_per_table
+    if of_tables is None:
+        of_tables = len(listed) <= MOST_TABLES
     reconcile_all, check_all = reconcile_job(listed), check_job(listed)
     housekeeping = housekeeping_job()
     schedules = [
@@ -70,20 +74,20 @@ def build_defs(
         housekeeping_schedule(housekeeping),
     ]
     sensors = [
-        sync_sensor(listed, [sync_all, *syncs, *loads, *reindexes], settings.sync_interval),
+        sync_sensor(listed, [sync_all, sync_tables, reindex], settings.sync_interval),
         *alert_sensors(),
     ]
     return dg.Definitions(
         assets=[
             *(source for _, source, _ in shown if source),
-            *(index_asset(table, spec) for table, _, spec in shown),
+            *index_assets([(table, spec) for table, _, spec in shown]),
         ],
         asset_checks=[asset_checks(listed)],
         jobs=[
             sync_all,
-            *syncs,
-            *loads,
-            *reindexes,
+            sync_tables,
+            reindex,
+            *(table_jobs(listed, sync_tables, reindex) if of_tables else ()),
             reconcile_all,
             retry_job(listed),
             check_all,

@@ -1,30 +1,26 @@
-"""Jobs: `sync_all` and `sync_<index>` bring what is stale up to date, `load_<index>` a range.
+"""The jobs `sync_all` and `sync_tables` bring what is stale up to date.
 
-The `sync` jobs are made of a plain op: a step of a partitioned asset takes one contiguous range of
+They are made of a plain op: a step of a partitioned asset takes one contiguous range of
 one table, and a run's start costs seconds, so that many small changes of many tables share one run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from functools import cache
 
 import dagster as dg
 from dagster._core.definitions.partitions.context import partition_loading_context
-from dagster._core.definitions.unresolved_asset_job_definition import (
-    UnresolvedAssetJobDefinition,
-)
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from pydantic import Field
 
 from pg_es_pipeline.errors import SourceError
-from pg_es_pipeline.orchestration.loading import failing_clearly, for_each, load_partitions
+from pg_es_pipeline.orchestration.loading import failing_clearly, for_each, load_partitions, plan
 from pg_es_pipeline.orchestration.names import (
     ALL_TABLES,
     CHANGES_POOL,
     POOL,
     TABLES_TAG,
-    identifier,
     index_key,
+    tables_of,
 )
 from pg_es_pipeline.orchestration.partitions import add_new, partitions_definition
 from pg_es_pipeline.orchestration.resources import (
@@ -38,8 +34,7 @@ from pg_es_pipeline.sync.engine import Engine
 from pg_es_pipeline.tables import Table
 
 SYNC_ALL, SYNC_ALL_OP = "sync_all", "sync_all_op"
-SYNC_OP = "sync_op"
-"""Of the jobs of one table."""
+SYNC_TABLES, SYNC_OP = "sync_tables", "sync_op"
 
 
 class Select(Enum):
@@ -69,32 +64,25 @@ class SyncConfig(dg.Config):
     )
 
 
-def sync_job(tables: Sequence[Table]) -> dg.JobDefinition:
-    """`sync_all` brings partitions of all these tables up to date in one run."""
-    op = _sync_op(SYNC_ALL_OP, CHANGES_POOL, lambda _: tables)
-    description = "Brings every stale partition of every table up to date."
-    return op_job(SYNC_ALL, description, op, {TABLES_TAG: ALL_TABLES})
-
-
-def table_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
-    """`sync_<index>` for each table. They share one op: another for each would cost as much to
-    define as all the rest of it."""
-    by_job = {sync_job_name(table): [table] for table in tables}
-    op = _sync_op(SYNC_OP, POOL, by_job.__getitem__)
-    return [
+def sync_jobs(tables: Sequence[Table]) -> tuple[dg.JobDefinition, dg.JobDefinition]:
+    """`sync_all` and `sync_tables`. They differ in the pool that they wait for."""
+    return (
         op_job(
-            sync_job_name(table),
-            f"Brings every stale partition of {table.table} up to date.",
-            op,
-            {TABLES_TAG: table.index},
-        )
-        for table in tables
-    ]
+            SYNC_ALL,
+            "Brings every stale partition of every table up to date.",
+            _sync_op(SYNC_ALL_OP, CHANGES_POOL, tables),
+            {TABLES_TAG: ALL_TABLES},
+        ),
+        op_job(
+            SYNC_TABLES,
+            "Brings every stale partition of some tables up to date: of those that `partitions` "
+            f"names, or the tag {TABLES_TAG}.",
+            _sync_op(SYNC_OP, POOL, tables),
+        ),
+    )
 
 
-def _sync_op(name: str, pool: str, tables_of: Callable[[str], Sequence[Table]]) -> dg.OpDefinition:
-    """Loads the tables of the job that it is in."""
-
+def _sync_op(name: str, pool: str, tables: Sequence[Table]) -> dg.OpDefinition:
     @dg.op(name=name, pool=pool, description="Brings partitions up to date.")
     def sync(
         context: dg.OpExecutionContext,
@@ -104,7 +92,7 @@ def _sync_op(name: str, pool: str, tables_of: Callable[[str], Sequence[Table]]) 
         batching: BatchingResource,
     ) -> None:
         with failing_clearly():
-            wanted = _wanted(tables_of(context.job_name), config.partitions)
+            wanted = _wanted(tables, config.partitions, tables_of(context.run.tags))
             with engine(postgres, elasticsearch, batching) as running:
 
                 def one(source: Source) -> None:
@@ -119,46 +107,40 @@ def op_job(
     name: str, description: str, op: dg.OpDefinition, tags: Mapping[str, str] | None = None
 ) -> dg.JobDefinition:
     """A job of one op, in the process of the run."""
-    return _graph(op).to_job(
+    graph = dg.GraphDefinition(f"{op.name}_graph", node_defs=[op])
+    return graph_job(name, description, graph, tags)
+
+
+def graph_job(
+    name: str,
+    description: str,
+    graph: dg.GraphDefinition,
+    tags: Mapping[str, str] | None = None,
+) -> dg.JobDefinition:
+    """A job of this graph, in the process of the run."""
+    return graph.to_job(
         name, description=description, executor_def=dg.in_process_executor, tags=tags
     )
 
 
-@cache
-def _graph(op: dg.OpDefinition) -> dg.GraphDefinition:
-    return dg.GraphDefinition(f"{op.name}_graph", node_defs=[op])
-
-
-def sync_job_name(table: Table) -> str:
-    return f"sync_{identifier(table)}"
-
-
-def load_job_name(table: Table) -> str:
-    return f"load_{identifier(table)}"
-
-
-def load_jobs(tables: Sequence[Table]) -> list[UnresolvedAssetJobDefinition]:
-    """`load_<index>` for each table: materializes a partition or a contiguous range."""
-    return [
-        dg.define_asset_job(
-            load_job_name(table),
-            # A load is not to wait for comparisons of the whole table.
-            selection=dg.AssetSelection.assets(index_key(table)).without_checks(),
-            description=f"Loads a partition, or a range of partitions, of {table.table}.",
-            executor_def=dg.in_process_executor,
-            tags={TABLES_TAG: table.index},
-        )
-        for table in tables
-    ]
-
-
-def _wanted(tables: Sequence[Table], partitions: Mapping[str, object]) -> list[Table]:
-    known = {table.index for table in tables}
-    if unknown := sorted(set(partitions) - known):
+def _wanted(
+    tables: Sequence[Table], partitions: Mapping[str, object], tagged: Sequence[str]
+) -> list[Table]:
+    """The tables that a run is for by its tag, or else by its partitions; of those, the ones whose
+    partitions are named, if any are."""
+    if not (partitions or tagged):
         raise SourceError(
-            f"no index {unknown[0]!r} in this job: `partitions` takes {', '.join(sorted(known))}."
+            "no table is named: give the run the tag "
+            f"{TABLES_TAG} with indices, separated by commas, or `partitions` by index."
         )
-    return [table for table in tables if not partitions or table.index in partitions]
+    known = {table.index for table in tables}
+    of_run = set(tagged or partitions)
+    if ALL_TABLES in of_run:
+        of_run = known
+    if unknown := sorted(of_run - known | partitions.keys() - of_run):
+        taken = ", ".join(sorted(of_run & known or known))
+        raise SourceError(f"no index {unknown[0]!r} in this run: it takes {taken}.")
+    return [table for table in tables if table.index in (partitions or of_run)]
 
 
 def _load(
@@ -169,6 +151,7 @@ def _load(
         context.instance, running, source, config.select
     )
     add_new(context.instance, table, keys)
+    plan(context, table, keys)
     load_partitions(context, running, source, keys, full=config.full)
 
 

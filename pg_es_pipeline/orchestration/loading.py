@@ -1,5 +1,6 @@
 """Runs the engine inside a Dagster step: progress, results, failures."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +9,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 import dagster as dg
+from dagster import DagsterEvent
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.events import AssetMaterializationPlannedData
 
 from pg_es_pipeline.errors import (
     CheckpointConflict,
@@ -23,7 +26,7 @@ from pg_es_pipeline.orchestration.metadata import (
     result,
     throttled,
 )
-from pg_es_pipeline.orchestration.names import FAILED_TAG, index_key, reindex_job_name
+from pg_es_pipeline.orchestration.names import FAILED_TAG, index_key
 from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.sync.dead_letters import summary
 from pg_es_pipeline.sync.engine import Engine
@@ -127,8 +130,8 @@ def load_partitions(
             context.log.warning(
                 f"{report.index}: the rows do not fit into the live generation any more "
                 f"({'; '.join(map(str, report.differences))}). It is loaded with the mappings that "
-                f"it has, until `pg-es reindex {report.index}` or the job "
-                f"{reindex_job_name(source.table)} has loaded a new one."
+                f"it has, until `pg-es reindex {report.index}` or the job reindex has loaded a new "
+                "one."
             )
         record(context, source, report)
     engine.refresh()
@@ -136,6 +139,18 @@ def load_partitions(
         more = len(failures) - FAILURES_TOLD
         told = failures[:FAILURES_TOLD] + ([f"And {more:,} more partitions."] if more > 0 else [])
         raise PipelineError("\n".join(told))
+
+
+def plan(context: dg.OpExecutionContext, table: Table, partitions: Sequence[str]) -> None:
+    """Shows partitions as being loaded and, if the run ends before they are, as failed. Dagster
+    does so itself where a run is one of assets."""
+    for partition in partitions:
+        planned = DagsterEvent.build_asset_materialization_planned_event(
+            context.job_name,
+            context.op.name,
+            AssetMaterializationPlannedData(index_key(table), partition),
+        )
+        context.instance.report_dagster_event(planned, context.run_id, logging.DEBUG)
 
 
 def record(context: Context, source: Source, report: Report, **more: Any) -> None:

@@ -22,6 +22,9 @@ TABLES_TAG = "pg_es_pipeline/tables"
 
 ALL_TABLES = "*"
 
+REINDEX_TAG = "pg_es_pipeline/reindex"
+"""On a run: the index that it loads a new generation of."""
+
 FAILED_TAG = "pg_es_pipeline/failed"
 """On a run of several tables: the indices of those that have failed."""
 
@@ -54,10 +57,6 @@ def identifier(table: Table) -> str:
 def tables_of(tags: Mapping[str, str]) -> list[str]:
     """The indices that a run with these tags loads, or ALL_TABLES."""
     return [one for one in tags.get(TABLES_TAG, "").split(",") if one]
-
-
-def reindex_job_name(table: Table) -> str:
-    return f"reindex_{identifier(table)}"
 
 
 def require_distinct(tables: Sequence[Table]) -> Sequence[Table]:

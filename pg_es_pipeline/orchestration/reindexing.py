@@ -1,13 +1,14 @@
-"""`reindex_<index>`: loads a new generation beside the live one, and switches to it."""
+"""`reindex`: loads a new generation beside the live one, and switches to it."""
 
 from collections.abc import Sequence
 
 import dagster as dg
 
+from pg_es_pipeline.errors import SourceError
 from pg_es_pipeline.orchestration.checks import before_switch
 from pg_es_pipeline.orchestration.jobs import op_job
 from pg_es_pipeline.orchestration.loading import failing_clearly, persist, record, shower
-from pg_es_pipeline.orchestration.names import POOL, reindex_job_name
+from pg_es_pipeline.orchestration.names import POOL, REINDEX_TAG
 from pg_es_pipeline.orchestration.partitions import add_new
 from pg_es_pipeline.orchestration.resources import (
     BatchingResource,
@@ -17,10 +18,11 @@ from pg_es_pipeline.orchestration.resources import (
 )
 from pg_es_pipeline.tables import Table
 
+REINDEX = "reindex"
 
-def reindex_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
-    """`reindex_<index>` for each table."""
-    by_job = {reindex_job_name(table): table for table in tables}
+
+def reindex_job(tables: Sequence[Table]) -> dg.JobDefinition:
+    """`reindex`, of the table whose index the run's tag names."""
 
     @dg.op(name="reindex_op", pool=POOL, description="Loads a new generation, and switches to it.")
     def reindex(
@@ -29,7 +31,8 @@ def reindex_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
         elasticsearch: ElasticsearchResource,
         batching: BatchingResource,
     ) -> None:
-        table = by_job[context.job_name]
+        with failing_clearly():
+            table = _named(tables, context.run.tags.get(REINDEX_TAG, ""))
         with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
             source = running.source(table)
             show = shower(context, source)
@@ -48,12 +51,21 @@ def reindex_jobs(tables: Sequence[Table]) -> list[dg.JobDefinition]:
             f"other loads were held for {done.held_seconds:.1f} s"
         )
 
-    return [
-        op_job(
-            name,
-            f"Loads {table.table} into a new generation beside the live one, compares both sides, "
-            f"and lets {table.index} point at it. One that was interrupted is gone on with.",
-            reindex,
-        )
-        for name, table in by_job.items()
-    ]
+    return op_job(
+        REINDEX,
+        f"Loads a table into a new generation beside the live one (of the index that the tag "
+        f"{REINDEX_TAG} names), compares both sides, and lets the index point at it. One that was "
+        "interrupted is gone on with.",
+        reindex,
+    )
+
+
+def _named(tables: Sequence[Table], index: str) -> Table:
+    for table in tables:
+        if table.index == index:
+            return table
+    known = ", ".join(sorted(table.index for table in tables))
+    raise SourceError(
+        f"{f'no index {index!r}' if index else 'no index is named'}: give the run the tag "
+        f"{REINDEX_TAG} with one of {known}."
+    )

@@ -2,27 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from typing import Any
 
 import dagster as dg
 
-from pg_es_pipeline.orchestration.jobs import (
-    SYNC_ALL,
-    SYNC_ALL_OP,
-    SYNC_OP,
-    load_job_name,
-    sync_job_name,
-)
+from pg_es_pipeline.orchestration.jobs import SYNC_ALL, SYNC_ALL_OP, SYNC_OP, SYNC_TABLES
 from pg_es_pipeline.orchestration.names import (
     BOOTSTRAP_TAG,
     PRIORITY_TAG,
-    RANGE_END,
-    RANGE_START,
+    REINDEX_TAG,
     TABLES_TAG,
-    index_key,
-    reindex_job_name,
 )
-from pg_es_pipeline.sync.partitions import grows
+from pg_es_pipeline.orchestration.reindexing import REINDEX
 from pg_es_pipeline.tables import Table
 
 CHANGES_PRIORITY, BOOTSTRAP_PRIORITY = 10, -10
@@ -35,10 +26,8 @@ class Load:
     """Partitions of one table that get runs of their own."""
 
     table: Table
-    all: Sequence[str]
-    """All partitions of the table, in order."""
     stale: Sequence[str] | None
-    """Those to load; None: the run finds out."""
+    """Those to load, in order; None: the run finds out."""
     first: bool = False
     """Whether the table has never been loaded."""
 
@@ -56,11 +45,11 @@ class Wanted:
 
 
 def run_requests(wanted: Wanted) -> Iterator[dg.RunRequest]:
-    """One for all small changes, and for much one for each contiguous range of a table."""
+    """One for all small changes, and for much one or several for each table."""
     if wanted.changes:
         yield _shared(wanted.changes, {PRIORITY_TAG: str(CHANGES_PRIORITY)})
     for table in wanted.reindexes:
-        yield dg.RunRequest(job_name=reindex_job_name(table))
+        yield dg.RunRequest(job_name=REINDEX, tags={REINDEX_TAG: table.index})
     for load in wanted.loads:
         if not load.first:
             yield from _own(load, {})
@@ -76,51 +65,22 @@ def _bootstrap_tags() -> dict[str, str]:
 
 
 def _shared(partitions: Mapping[str, Sequence[str]], tags: Mapping[str, str]) -> dg.RunRequest:
-    return _sync(SYNC_ALL, partitions, {**tags, TABLES_TAG: ",".join(partitions)})
+    tags = {**tags, TABLES_TAG: ",".join(partitions)}
+    return dg.RunRequest(job_name=SYNC_ALL, run_config=_only(SYNC_ALL_OP, partitions), tags=tags)
 
 
 def _own(load: Load, tags: Mapping[str, str]) -> Iterator[dg.RunRequest]:
-    table = load.table
-    tags = {**tags, TABLES_TAG: table.index}
+    index = load.table.index
+    tags = {**tags, TABLES_TAG: index}
     if load.stale is None:
-        yield dg.RunRequest(job_name=sync_job_name(table), tags=tags)
-    elif grows(table.partitions):
-        # Dagster has these in the order in which they came to be known, so that no range is sure.
-        for keys in _cut(load.stale, table.max_partitions_per_run):
-            yield _sync(sync_job_name(table), {table.index: keys}, tags)
-    else:
-        for keys in contiguous(load.all, load.stale, table.max_partitions_per_run):
-            yield dg.RunRequest(
-                job_name=load_job_name(table),
-                asset_selection=[index_key(table)],
-                # Not said, it is all of them.
-                asset_check_keys=[],
-                tags={**tags, RANGE_START: keys[0], RANGE_END: keys[-1]},
-            )
+        yield dg.RunRequest(job_name=SYNC_TABLES, tags=tags)
+        return
+    most = load.table.max_partitions_per_run or max(1, len(load.stale))
+    for start in range(0, len(load.stale), most):
+        config = _only(SYNC_OP, {index: load.stale[start : start + most]})
+        yield dg.RunRequest(job_name=SYNC_TABLES, run_config=config, tags=tags)
 
 
-def _sync(
-    job: str, partitions: Mapping[str, Sequence[str]], tags: Mapping[str, str]
-) -> dg.RunRequest:
-    config = {"partitions": {index: list(keys) for index, keys in partitions.items()}}
-    op = SYNC_ALL_OP if job == SYNC_ALL else SYNC_OP
-    return dg.RunRequest(
-        job_name=job, run_config={"ops": {op: {"config": config}}}, tags=dict(tags)
-    )
-
-
-def contiguous(
-    partitions: Sequence[str], wanted: Sequence[str], most: int | None = None
-) -> Iterator[Sequence[str]]:
-    """The wanted ones of these partitions, each stretch without a gap by itself, and none with more
-    than `most`."""
-    chosen = set(wanted)
-    for is_wanted, stretch in groupby(partitions, chosen.__contains__):
-        if is_wanted:
-            yield from _cut(list(stretch), most)
-
-
-def _cut(keys: Sequence[str], most: int | None) -> Iterator[Sequence[str]]:
-    length = most or max(1, len(keys))
-    for start in range(0, len(keys), length):
-        yield keys[start : start + length]
+def _only(op: str, partitions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    chosen = {index: list(keys) for index, keys in partitions.items()}
+    return {"ops": {op: {"config": {"partitions": chosen}}}}

@@ -1,5 +1,6 @@
 """The sensor that looks for changes every SYNC_INTERVAL seconds and requests runs for them."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,12 +11,13 @@ from dagster import DagsterRunStatus, RunsFilter
 
 from pg_es_pipeline.errors import PipelineError, TookTooLong
 from pg_es_pipeline.orchestration.in_flight import UNFINISHED, InFlight, in_flight
-from pg_es_pipeline.orchestration.jobs import sync_job_name
+from pg_es_pipeline.orchestration.jobs import SYNC_TABLES
 from pg_es_pipeline.orchestration.memory import Memory
 from pg_es_pipeline.orchestration.names import (
+    REINDEX_TAG,
     SENSOR,
     SENSOR_TAG,
-    reindex_job_name,
+    TABLES_TAG,
     tables_of,
 )
 from pg_es_pipeline.orchestration.partitions import add_new
@@ -133,8 +135,8 @@ def look(
             _note(found, source, survey, instance, busy)
         elif isinstance(survey, TookTooLong):
             # There is much to look at: its run takes the time that it needs.
-            found.notes.append(f"{survey} {sync_job_name(source.table)} looks for itself.")
-            found.wanted.loads.append(Load(source.table, [], None))
+            found.notes.append(f"{survey} Its run looks for itself.")
+            found.wanted.loads.append(Load(source.table, None))
         elif survey is not None:
             found.notes.append(str(survey))
     left = [source.table for source in sources if source.table.index not in surveys]
@@ -176,7 +178,8 @@ def _note(
     if first and table.bootstrap == "manual":
         found.notes.append(
             f"{table.table}: has never been loaded, and `bootstrap` is manual. Load a partition of "
-            f"it, or all: dagster job launch -j {sync_job_name(table)}"
+            f"it, or all: dagster job launch -j {SYNC_TABLES} --tags "
+            f"'{json.dumps({TABLES_TAG: table.index})}'"
         )
     elif stale:
         _want(found.wanted, source, survey, stale, first)
@@ -187,7 +190,7 @@ def _want(
 ) -> None:
     table, keys = source.table, [one.partition for one in stale]
     if _rows(stale, source.estimate // len(survey.partitions)) >= LARGE_ROWS:
-        wanted.loads.append(Load(table, survey.partitions, keys, first))
+        wanted.loads.append(Load(table, keys, first))
     else:
         (wanted.bootstraps if first else wanted.changes)[table.index] = keys
 
@@ -242,15 +245,14 @@ def _note_differences(
     """Requests a reindex where the rows do not fit into the live generation any more."""
     why = "; ".join(map(str, survey.differences))
     note = f"{table.table}: the rows do not fit into the index {table.index} any more ({why})."
-    last = instance.get_run_records(RunsFilter(job_name=reindex_job_name(table)), limit=1)
+    last = instance.get_run_records(RunsFilter(tags={REINDEX_TAG: table.index}), limit=1)
     if last and not last[0].dagster_run.is_finished:
         found.notes.append(f"{note} A new generation is being loaded.")
     elif table.reindex == "manual":
         found.notes.append(f"{note} Load a new generation: pg-es reindex {table.index}")
     elif last and not last[0].dagster_run.is_success and _is_recent(last[0]):
         found.notes.append(
-            f"{note} The last run of {reindex_job_name(table)} has failed; it is tried again an "
-            "hour later."
+            f"{note} The last run that reindexed it has failed; it is tried again an hour later."
         )
     elif survey.declined:
         found.notes.append(

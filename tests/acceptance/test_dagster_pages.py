@@ -13,8 +13,8 @@ from elasticsearch import Elasticsearch
 from playwright.sync_api import ConsoleMessage, Page, expect
 
 from pg_es_pipeline.orchestration.build import build_defs
-from pg_es_pipeline.orchestration.jobs import load_jobs
 from pg_es_pipeline.orchestration.names import RANGE_END, RANGE_START
+from pg_es_pipeline.orchestration.table_jobs import load_job
 from pg_es_pipeline.tables import read_tables
 from tests.acceptance.services import (
     DEADLINE,
@@ -85,9 +85,7 @@ def shop(
             for name, value in environment.items():
                 patch.setenv(name, value)
             defs = build_defs(str(tables), executor=dg.in_process_executor)
-            [job] = [
-                job for job in load_jobs(read_tables(tables).tables) if job.name.endswith("orders")
-            ]
+            job = load_job(read_tables(tables)[orders])
             with dg.DagsterInstance.get() as instance:
                 for first, last in (("2024-01", "2024-03"), ("2024-01", "2024-01")):
                     done = defs.resolve_job_def(job.name).execute_in_process(

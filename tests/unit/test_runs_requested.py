@@ -23,7 +23,7 @@ from pg_es_pipeline.orchestration.names import (
     index_key,
 )
 from pg_es_pipeline.orchestration.partitions import add_new
-from pg_es_pipeline.orchestration.requests import Load, Wanted, contiguous, run_requests
+from pg_es_pipeline.orchestration.requests import Load, Wanted, run_requests
 from pg_es_pipeline.tables import Table
 
 MONTHS = [f"2024-{month:02}" for month in range(1, 13)]
@@ -53,13 +53,13 @@ def priorities(requests: list[dg.RunRequest]) -> list[int]:
 
 
 def test_the_few_changes_of_all_tables_share_a_run_which_goes_first() -> None:
-    bootstrap = Load(table("first"), ["all"], ["all"], first=True)
-    much = Load(table("much"), ["all"], ["all"])
+    bootstrap = Load(table("first"), ["all"], first=True)
+    much = Load(table("much"), ["all"])
     requests = requested(
         bootstrap, much, changes={"a": ["all"], "b": ["1", "2"]}, bootstraps={"c": ["all"]}
     )
     jobs = [request.job_name for request in requests]
-    assert jobs == ["sync_all", "load_much", "sync_all", "load_first"]
+    assert jobs == ["sync_all", "sync_tables", "sync_all", "sync_tables"]
     assert priorities(requests) == [10, 0, -10, -10]
     [op] = requests[0].run_config["ops"].values()
     assert op["config"]["partitions"] == {"a": ["all"], "b": ["1", "2"]}
@@ -67,43 +67,31 @@ def test_the_few_changes_of_all_tables_share_a_run_which_goes_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "most", "ranges"),
+    ("wanted", "most", "runs"),
     [
-        ([0, 1, 2], None, [(0, 2)]),
-        ([0, 1, 3, 4, 11], None, [(0, 1), (3, 4), (11, 11)]),
-        ([0, 1, 2, 3, 4, 6], 2, [(0, 1), (2, 3), (4, 4), (6, 6)]),
-        (range(12), 5, [(0, 4), (5, 9), (10, 11)]),
+        ([0, 1, 2], None, [[0, 1, 2]]),
+        ([0, 1, 3, 11], None, [[0, 1, 3, 11]]),
+        ([0, 1, 2, 3, 4, 6], 2, [[0, 1], [2, 3], [4, 6]]),
+        (range(12), 5, [range(5), range(5, 10), range(10, 12)]),
     ],
 )
-def test_much_is_cut_into_contiguous_ranges_of_limited_length(
-    wanted: list[int], most: int | None, ranges: list[tuple[int, int]]
+def test_much_is_cut_into_runs_of_limited_length(
+    wanted: list[int], most: int | None, runs: list[list[int]]
 ) -> None:
     monthly = table(partitions=MONTHLY, max_partitions_per_run=most)
-    requests = requested(Load(monthly, MONTHS, [MONTHS[number] for number in wanted]))
-    assert all(request.asset_check_keys == [] for request in requests), "checks are no loads"
-    found = [(request.tags[RANGE_START], request.tags[RANGE_END]) for request in requests]
-    assert found == [(MONTHS[first], MONTHS[last]) for first, last in ranges]
-
-
-def test_partitions_that_appear_as_a_table_grows_are_named_one_by_one() -> None:
-    growing = table(
-        partitions={"by": "range", "column": "id", "width": 10}, max_partitions_per_run=2
-    )
-    requests = requested(Load(growing, ["0", "10", "20", "30"], ["0", "20", "30"]))
-    partitions = [
+    requests = requested(Load(monthly, [MONTHS[number] for number in wanted]))
+    found = [
         request.run_config["ops"]["sync_op"]["config"]["partitions"]["orders"]
         for request in requests
     ]
-    assert partitions == [["0", "20"], ["30"]]
+    assert found == [[MONTHS[number] for number in run] for run in runs]
+    assert {request.tags[TABLES_TAG] for request in requests} == {"orders"}
 
 
 def test_a_table_that_takes_too_long_to_look_at_gets_a_run_that_looks() -> None:
-    [request] = requested(Load(table(), [], None))
-    assert (request.job_name, request.run_config) == ("sync_orders", {})
-
-
-def test_nothing_wanted_is_no_stretch() -> None:
-    assert list(contiguous(MONTHS, [])) == []
+    [request] = requested(Load(table(), None))
+    assert (request.job_name, request.run_config) == ("sync_tables", {})
+    assert request.tags[TABLES_TAG] == "orders"
 
 
 # What is under way

@@ -168,6 +168,30 @@ def test_parts_can_be_left_out_and_resources_replaced() -> None:
     assert defs.resources["postgres"] == "another"
 
 
+@pytest.mark.parametrize(
+    ("count", "setting", "expected"),
+    [(50, None, True), (51, None, False), (51, "true", True), (2, "false", False)],
+)
+def test_tables_have_jobs_of_their_own_unless_they_are_many(
+    monkeypatch: pytest.MonkeyPatch, count: int, setting: str | None, expected: bool
+) -> None:
+    if setting:
+        monkeypatch.setenv("JOBS_PER_TABLE", setting)
+    definitions = build_defs(Table(table=f"public.t{number}") for number in range(count))
+    names = {job.name for job in definitions.jobs or ()}
+    assert {"sync_all", "sync_tables", "reindex"} <= names
+    for kind in ("sync", "load", "reindex"):
+        assert ({f"{kind}_t{number}" for number in range(count)} <= names) == expected
+        assert (f"{kind}_t0" in names) == expected
+
+
+def test_an_index_may_be_called_as_a_job_is() -> None:
+    definitions = build_defs([Table(table="public.all"), Table(table="public.tables")])
+    jobs = [job.name for job in definitions.resolve_all_job_defs()]
+    assert {"sync_all", "sync_tables", "load_all", "reindex_tables"} <= set(jobs)
+    assert len(jobs) == len(set(jobs))
+
+
 def test_the_package_offers_build_defs_without_loading_dagster() -> None:
     import pg_es_pipeline
 

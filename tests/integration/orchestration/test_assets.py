@@ -6,20 +6,23 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from pg_es_pipeline.errors import ServerAway
+from pg_es_pipeline.errors import ServerAway, SourceError
 from pg_es_pipeline.orchestration import loading, sensors
 from pg_es_pipeline.orchestration.build import build_defs
-from pg_es_pipeline.orchestration.jobs import load_jobs, sync_job
+from pg_es_pipeline.orchestration.jobs import sync_jobs
 from pg_es_pipeline.orchestration.names import (
     RANGE_END,
     RANGE_START,
+    REINDEX_TAG,
     SENSOR,
     SENSOR_TAG,
+    TABLES_TAG,
     index_key,
-    reindex_job_name,
     table_key,
 )
+from pg_es_pipeline.orchestration.partitions import partitions_definition
 from pg_es_pipeline.orchestration.resources import RESOURCES
+from pg_es_pipeline.orchestration.table_jobs import load_job_name, reindex_job_name
 from pg_es_pipeline.sync.engine import Engine
 from tests.integration.orders import Orders
 
@@ -67,8 +70,8 @@ def execute(
 def load_range(
     orders: Orders, instance: dg.DagsterInstance, first: str, last: str
 ) -> dg.ExecuteInProcessResult:
-    [job] = [job.name for job in load_jobs([orders.table])]
-    return execute(orders, instance, job, tags={RANGE_START: first, RANGE_END: last})
+    tags = {RANGE_START: first, RANGE_END: last}
+    return execute(orders, instance, load_job_name(orders.table), tags=tags)
 
 
 def materialized(orders: Orders, instance: dg.DagsterInstance) -> dict[str, dict[str, Any]]:
@@ -250,8 +253,57 @@ def test_an_unknown_index_or_partition_in_the_configuration_is_named(
         [failure] = [event for event in result.all_events if event.is_step_failure]
         return str(failure.event_specific_data)
 
-    assert "no index 'nothing' in this job" in message({"nothing": ["all"]})
+    assert "no index 'nothing' in this run" in message({"nothing": ["all"]})
     assert "no month '2024-13'" in message({monthly.table.index: ["2024-13"]})
+
+
+def test_the_tables_of_a_run_are_those_of_its_tag(
+    monthly: Orders, instance: dg.DagsterInstance
+) -> None:
+    def failure(job: str, tags: dict[str, str], **config: Any) -> str | None:
+        result = execute(monthly, instance, job, tags=tags, run_config=config)
+        failures = [event for event in result.all_events if event.is_step_failure]
+        return str(failures[0].event_specific_data) if failures else None
+
+    monthly.insert(range(1, 31))
+    index = monthly.table.index
+    one = {"config": {"partitions": {index: ["2024-01"]}}}
+    assert "no table is named: give the run the tag" in str(failure("sync_tables", {}))
+    assert "no index 'x' in this run" in str(failure("sync_tables", {TABLES_TAG: f"{index},x"}))
+    assert f"no index '{index}' in this run" in str(
+        failure("sync_tables", {TABLES_TAG: "x"}, ops={"sync_op": one})
+    )
+    assert materialized(monthly, instance) == {}
+    assert failure("sync_tables", {}, ops={"sync_op": one}) is None
+    assert set(materialized(monthly, instance)) == {"2024-01"}
+    assert failure("sync_tables", {TABLES_TAG: index}) is None
+    assert monthly.is_in_step()
+    assert "no index is named: give the run the tag" in str(failure("reindex", {}))
+    assert "no index 'x': give the run the tag" in str(failure("reindex", {REINDEX_TAG: "x"}))
+    assert failure("reindex", {REINDEX_TAG: index}) is None
+
+
+def test_partitions_that_a_run_has_not_finished_are_shown_as_failed(
+    monthly: Orders, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monthly.insert(range(1, 181))
+    sync, left = Engine.sync, MONTHS[:2]
+
+    def sync_some(self: Engine, *given: Any, **options: Any) -> Any:
+        if not left:
+            raise SourceError("the table is gone")
+        left.pop()
+        return sync(self, *given, **options)
+
+    monkeypatch.setattr(Engine, "sync", sync_some)
+    assert not execute(monthly, instance, "sync_all").success
+    definition = partitions_definition(monthly.table)
+    status = instance.get_status_by_partition(index_key(monthly.table), MONTHS, definition)
+    assert status is not None
+    assert [one and one.value for one in map(status.get, MONTHS)] == [
+        *["MATERIALIZED"] * 2,
+        *["FAILED"] * 4,
+    ]
 
 
 def test_an_unset_variable_fails_the_run_by_its_name(
@@ -304,7 +356,7 @@ def test_a_tick_loads_exactly_what_changed(monthly: Orders, instance: dg.Dagster
     assert monthly.is_in_step()
 
 
-def test_much_gets_runs_of_its_own_by_contiguous_range(
+def test_much_gets_runs_of_its_own(
     monthly: Orders, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monthly.insert(range(1, 181))
@@ -315,8 +367,9 @@ def test_much_gets_runs_of_its_own_by_contiguous_range(
         "WHERE to_char(placed, 'YYYY-MM') IN ('2024-01', '2024-02', '2024-05')"
     )
     requests = tick(monthly, instance).run_requests or []
-    ranges = [(one.tags[RANGE_START], one.tags[RANGE_END]) for one in requests]
-    assert ranges == [("2024-01", "2024-02"), ("2024-05", "2024-05")]
+    assert [one.job_name for one in requests] == ["sync_tables"]
+    assert run_requests(monthly, instance) == [{"2024-01", "2024-02", "2024-05"}]
+    assert monthly.is_in_step()
 
 
 def test_a_table_that_is_being_loaded_is_skipped_and_the_tick_says_so(
@@ -356,9 +409,8 @@ def test_a_broken_table_does_not_stop_the_others(
         update={"table": "public.missing", "index": f"{monthly.table.index}-missing"}
     )
     tables = [broken, monthly.table]
-    job = sync_job(tables)
     result = (
-        dg.Definitions(jobs=[job], resources=RESOURCES)
+        dg.Definitions(jobs=sync_jobs(tables), resources=RESOURCES)
         .resolve_job_def("sync_all")
         .execute_in_process(instance=instance, raise_on_error=False)
     )
@@ -425,9 +477,8 @@ def test_ranges_of_a_growing_table_become_known_and_are_loaded(
     known = asset.partitions_def.get_partition_keys(dynamic_partitions_store=instance)
     assert set(known) == {"0", "100", "200", "300"}
     # One of them can be loaded from the asset's page.
-    assert execute(
-        monthly, instance, load_jobs([monthly.table])[0].name, partition_key="100"
-    ).success
+    job = load_job_name(monthly.table)
+    assert execute(monthly, instance, job, partition_key="100").success
 
 
 @pytest.fixture
@@ -449,7 +500,7 @@ def test_a_tick_requests_a_new_generation_where_the_live_one_does_not_fit(
     outdated: Orders, instance: dg.DagsterInstance
 ) -> None:
     job = reindex_job_name(outdated.table)
-    assert requested(outdated, instance) == [job]
+    assert requested(outdated, instance) == ["reindex"]
     assert execute(outdated, instance, job).success
     events = materialized(outdated, instance)
     assert {month: event["rows"] for month, event in events.items()} == {
@@ -500,9 +551,9 @@ def test_a_reindex_that_failed_is_requested_again_an_hour_later(
     job = reindex_job_name(outdated.table)
     monkeypatch.setattr(Engine, "reindex", lambda *_, **__: 1 / 0)
     assert not execute(outdated, instance, job).success
-    assert f"{job} has failed" in tick(outdated, instance).skip_message
+    assert "The last run that reindexed it has failed" in tick(outdated, instance).skip_message
     monkeypatch.setattr(sensors, "REINDEX_AGAIN", timedelta(0))
-    assert requested(outdated, instance) == [job]
+    assert requested(outdated, instance) == ["reindex"]
 
 
 def test_a_reindex_goes_on_after_a_failure_that_may_pass(
@@ -539,4 +590,4 @@ def run_under_way(
     orders: Orders, instance: dg.DagsterInstance, job: str, status: dg.DagsterRunStatus
 ) -> None:
     resolved = definitions(orders).resolve_job_def(job)
-    instance.create_run_for_job(resolved, status=status)
+    instance.create_run_for_job(resolved, status=status, tags=resolved.run_tags)

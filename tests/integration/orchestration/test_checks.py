@@ -13,8 +13,8 @@ from dagster._core.utils import make_new_run_id
 
 from pg_es_pipeline.orchestration.build import build_defs
 from pg_es_pipeline.orchestration.checks import CHECK_ALL
-from pg_es_pipeline.orchestration.jobs import load_job_name
 from pg_es_pipeline.orchestration.names import identifier, index_key
+from pg_es_pipeline.orchestration.table_jobs import load_job_name
 from pg_es_pipeline.sync import audit
 from pg_es_pipeline.sync.audit import QUESTIONS
 from pg_es_pipeline.tables import Table

@@ -12,7 +12,8 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from sqlalchemy import text
 
-from pg_es_pipeline.orchestration.housekeeping import housekeeping_job, remove_runs
+from pg_es_pipeline.orchestration.housekeeping import housekeeping_job
+from pg_es_pipeline.orchestration.old_runs import remove_runs
 
 REPOSITORY = Path(__file__).parents[3]
 INDEX = dg.AssetKey(["orders"])

@@ -8,15 +8,14 @@ import pytest
 
 from pg_es_pipeline.orchestration import sensors
 from pg_es_pipeline.orchestration.build import build_defs
-from pg_es_pipeline.orchestration.jobs import sync_job_name
 from pg_es_pipeline.orchestration.names import (
     BOOTSTRAP_TAG,
     SENSOR,
     SENSOR_TAG,
     TABLES_TAG,
-    reindex_job_name,
 )
 from pg_es_pipeline.orchestration.resources import RESOURCES
+from pg_es_pipeline.orchestration.table_jobs import reindex_job_name, sync_job_name
 from pg_es_pipeline.sync.survey import Patience
 from pg_es_pipeline.tables import Table
 from tests.integration.orders import Orders
@@ -103,7 +102,7 @@ def test_a_table_that_takes_too_long_to_look_at_gets_a_run_of_its_own(
     monkeypatch.setattr(sensors, "PATIENCE", Patience(seconds=20, statement_seconds=2))
     shared, own = deployment.tick()
     assert (loaded(shared), loaded(own)) == (["a", "c"], ["b"])
-    assert own.job_name == f"sync_{deployment.tables[1].index.replace('-', '_')}"
+    assert (own.job_name, own.run_config) == ("sync_tables", {})
 
 
 def test_a_failing_table_is_left_alone_for_longer_and_longer_and_stops_no_other(
@@ -129,7 +128,7 @@ def test_a_manual_first_load_is_waited_for(deployment: Deployment, orders: Order
     by_hand = deployment.tables[0].model_copy(update={"bootstrap": "manual"})
     deployment.tables = [by_hand]
     assert deployment.tick() == []
-    assert "dagster job launch -j sync_" in deployment.notes
+    assert "dagster job launch -j sync_tables --tags" in deployment.notes
     orders.table = by_hand
     orders.sync()
     orders.insert(range(50, 60), age="0 s")
