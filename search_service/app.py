@@ -1,4 +1,4 @@
-"""The application: one Elasticsearch client and one catalog for its lifetime."""
+"""The application: one way to Elasticsearch and one catalog for its lifetime."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ from search_service.overload import Breaker, Lane
 from search_service.points import Points, Slots
 from search_service.routes import router
 from search_service.routes.router import Direct
-from search_service.settings import Settings, connect, secrets_of
+from search_service.settings import Settings, secrets_of
 from search_service.tracing import tracer
 
 API_VERSION = "1.0.0"
@@ -53,19 +53,18 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         breaker = Breaker()
-        async with connect(settings, breaker) as client, Elastic(settings, breaker) as elastic:
-            catalog = Catalog(client)
+        async with Elastic(settings, breaker) as elastic:
+            catalog = Catalog(elastic)
             slots = Slots(settings.search_max_walks)
             points = Points(elastic, slots, settings.search_cursor_ttl)
             app.state.settings = settings
-            app.state.client = client
             app.state.catalog = catalog
             app.state.elastic = elastic
             app.state.points = points
             app.state.seal = Seal(secrets_of(settings), settings.search_cursor_ttl)
             app.state.breaker = breaker
             app.state.metrics = metrics
-            app.state.freshness = FreshnessCache(client, catalog, metrics, settings.search_timeout)
+            app.state.freshness = FreshnessCache(elastic, catalog, metrics, settings.search_timeout)
             yield
             await points.closed()
         await limiter.close()

@@ -35,9 +35,15 @@ class Connections:
         self._idle: list[_Connection] = []
 
     async def request(
-        self, method: str, target: str, body: bytes, headers: Mapping[str, str]
+        self,
+        method: str,
+        target: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout: float | None = None,
     ) -> Answer:
         """The answer to a request, which ends with its connection if nobody waits for it any more.
+        `timeout`, in seconds, is the connections' own if it is not given.
 
         Raises:
             elastic_transport.ConnectionTimeout: there is no whole answer in time.
@@ -47,26 +53,27 @@ class Connections:
         own = "".join(f"\r\n{name}: {value}" for name, value in headers.items())
         head = f"{method} {target} HTTP/1.1{self._head}{own}\r\ncontent-length: {len(body)}\r\n\r\n"
         data = head.encode("ascii") + body
+        timeout = self._timeout if timeout is None else timeout
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
                 try:
-                    return await connection.exchange(data, self._timeout)
+                    return await connection.exchange(data, timeout)
                 except _ClosedError:
                     # The other side has closed it in the same moment. A new one is no more to blame
                     # for that than the others.
                     self._idle.clear()
-        return await (await self._connect()).exchange(data, self._timeout)
+        return await (await self._connect(timeout)).exchange(data, timeout)
 
     async def close(self) -> None:
         """End the connections that wait for a request."""
         while self._idle:
             self._idle.pop().close()
 
-    async def _connect(self) -> "_Connection":
+    async def _connect(self, timeout: float) -> "_Connection":
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 _, connection = await loop.create_connection(
                     lambda: _Connection(self._idle), self._host, self._port, ssl=self._tls
                 )

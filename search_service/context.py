@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from elasticsearch import AsyncElasticsearch, NotFoundError
+from elasticsearch import NotFoundError
 from fastapi import Request
 
 from search_service.access.callers import Caller
@@ -143,12 +143,6 @@ def settings(request: Request) -> Settings:
     return found
 
 
-def client(request: Request) -> AsyncElasticsearch:
-    """The client for all but searches."""
-    found: AsyncElasticsearch = request.app.state.client
-    return found
-
-
 def catalog(request: Request) -> Catalog:
     """All indexes; `find` gives the one that a caller may see."""
     found: Catalog = request.app.state.catalog
@@ -156,7 +150,7 @@ def catalog(request: Request) -> Catalog:
 
 
 def elastic(request: Request) -> Elastic:
-    """The way to Elasticsearch for searches."""
+    """The way to Elasticsearch."""
     found: Elastic = request.app.state.elastic
     return found
 

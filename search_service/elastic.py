@@ -1,15 +1,16 @@
-"""Requests to Elasticsearch whose answers stay bytes: what the client would do to each costs more
-than all the rest of a small search."""
+"""Requests to Elasticsearch. Answers to searches stay bytes: what its own client would do to each
+costs more than all the rest of a small search."""
 
 import base64
 import ssl
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
 
 import certifi
 import msgspec
-from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
+from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig, SerializationError
 from elasticsearch import ApiError
 from elasticsearch.exceptions import HTTP_EXCEPTIONS
 
@@ -20,6 +21,9 @@ from search_service.surrogates import decoder
 
 _JSON = {"accept": "application/json", "content-type": "application/json"}
 _NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
+
+Searches = Sequence[tuple[str, Mapping[str, Any]]]
+"""Each a generation and a body."""
 
 
 class Elastic:
@@ -57,25 +61,27 @@ class Elastic:
         target = "/_search?allow_partial_search_results=false"
         return await self.request("POST", target, self._timed(body))
 
-    async def search_many(self, searches: list[tuple[str, dict[str, Any]]]) -> list[msgspec.Raw]:
-        """The answers to several searches, each a generation and a body; all whole, or an error."""
+    async def search_many(self, searches: Searches) -> list[msgspec.Raw]:
+        """The answers to several searches; all whole, or an error."""
+        found = await self.answers(searches)
+        for one in found:
+            if (status := status_of(one)) >= 400:
+                raise self._refusal(status, bytes(one))
+        return found
+
+    async def answers(self, searches: Searches) -> list[msgspec.Raw]:
+        """The answers to several searches, each of which may be an error."""
         lines: list[bytes] = []
         for generation, body in searches:
             head = {"index": generation, "allow_partial_search_results": False}
             lines += [msgspec.json.encode(head), b"\n", self._timed(body), b"\n"]
         _, raw = await self._perform("POST", "/_msearch", b"".join(lines), _NDJSON)
-        found = _decode_many(raw).responses
-        for one in found:
-            status = msgspec.json.decode(one, type=_Status).status
-            if status >= 400:
-                raise self._refusal(status, bytes(one))
-        return found
+        return _decode_many(raw).responses
 
     async def open_point(self, generation: str, keep_alive: str) -> str:
         """The id of a new point in time: what the index holds now, until it is closed."""
         target = f"/{quote(generation)}/_pit?keep_alive={keep_alive}"
-        answer = await self.request("POST", target)
-        opened: str = msgspec.json.decode(answer)["id"]
+        opened: str = (await self.ask("POST", target))["id"]
         return opened
 
     async def close_point(self, point: str) -> None:
@@ -86,25 +92,47 @@ class Elastic:
             if error.meta.status != 404:
                 raise
 
-    async def request(self, method: str, target: str, body: bytes = b"") -> bytes:
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        body: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """What is in an answer; raises as `request` does. `timeout` in seconds."""
+        sent = msgspec.json.encode(body) if body else b""
+        raw = await self.request(method, target, sent, timeout)
+        try:
+            return msgspec.json.decode(raw)
+        except msgspec.DecodeError as error:
+            raise SerializationError("the answer is no JSON", errors=(error,)) from None
+
+    async def request(
+        self, method: str, target: str, body: bytes = b"", timeout: float | None = None
+    ) -> bytes:
         """The bytes of an answer.
 
         Raises:
             elastic_transport.TransportError: Elasticsearch cannot be reached, or is too slow.
             elasticsearch.ApiError: it answers with an error.
         """
-        return (await self._perform(method, target, body, _JSON))[1]
+        return (await self._perform(method, target, body, _JSON, timeout))[1]
 
     async def _perform(
-        self, method: str, target: str, body: bytes, headers: dict[str, str]
+        self,
+        method: str,
+        target: str,
+        body: bytes,
+        headers: dict[str, str],
+        timeout: float | None = None,
     ) -> Answer:
         with self._breaker.request():
-            status, raw = await self._connections.request(method, target, body, headers)
+            status, raw = await self._connections.request(method, target, body, headers, timeout)
             if status >= 400:
                 raise self._refusal(status, raw)
         return status, raw
 
-    def _timed(self, body: dict[str, Any]) -> bytes:
+    def _timed(self, body: Mapping[str, Any]) -> bytes:
         return msgspec.json.encode({**body, "timeout": f"{round(self.timeout * 1000)}ms"})
 
     def _refusal(self, status: int, raw: bytes) -> ApiError:
@@ -128,8 +156,13 @@ class _Status(msgspec.Struct):
     status: int = 200
 
 
+def status_of(answer: msgspec.Raw) -> int:
+    """Of one of several answers."""
+    return msgspec.json.decode(answer, type=_Status).status
+
+
 def _tls(settings: Settings) -> ssl.SSLContext | None:
-    """Trust as the client for all else has it: of an address no name is looked for."""
+    """Of an address no name is looked for in the certificate, as Elasticsearch's client does it."""
     if not settings.es_use_ssl:
         return None
     context = ssl.create_default_context()

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import structlog
 from elastic_transport import TransportError
-from elasticsearch import ApiError, AsyncElasticsearch
+from elasticsearch import ApiError
 
+from search_service.elastic import Elastic
 from search_service.errors import ServiceError
 from search_service.indices import Catalog, Freshness, freshness
 from search_service.metrics import Metrics
@@ -25,9 +26,9 @@ class FreshnessCache:
     """The last known freshness of the indexes, read again beside the searches that want it."""
 
     def __init__(
-        self, client: AsyncElasticsearch, catalog: Catalog, metrics: Metrics, timeout: float
+        self, elastic: Elastic, catalog: Catalog, metrics: Metrics, timeout: float
     ) -> None:
-        self._client = client
+        self._elastic = elastic
         self._catalog = catalog
         self._metrics = metrics
         self._timeout = timeout
@@ -49,7 +50,7 @@ class FreshnessCache:
     async def _read(self) -> None:
         try:
             indices = self._catalog.known()
-            self._known = await freshness(self._client, indices, self._timeout)
+            self._known = await freshness(self._elastic, indices, self._timeout)
         except (ServiceError, TransportError, ApiError) as error:
             log.warning("freshness_unknown", reason=type(error).__name__)
         self._read_at = time.monotonic()

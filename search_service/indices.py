@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from elasticsearch import AsyncElasticsearch
+import msgspec
 
+from search_service.elastic import Elastic, status_of
 from search_service.errors import unknown_index
 from search_service.fields import Fields
 
@@ -18,6 +19,7 @@ CHECKPOINTS = "pg-es-checkpoints"
 _META = "pg_es_pipeline"
 _FORMAT = 1
 _DEFAULT_WINDOW = 10_000  # Elasticsearch's own index.max_result_window
+_READ = "*.aliases,*.mappings,*.settings.index.max_result_window"
 _MAX_AGE = 5.0  # seconds that a catalog is used
 _MIN_AGE = 1.0  # seconds that it is used at least, however many unknown names are asked for
 
@@ -62,8 +64,8 @@ class Catalog:
     whose mapping they were checked against, not to the alias, which may move meanwhile.
     """
 
-    def __init__(self, client: AsyncElasticsearch) -> None:
-        self._client = client
+    def __init__(self, elastic: Elastic) -> None:
+        self._elastic = elastic
         self._indices: Mapping[str, Index] = {}
         self._answer: Any = None
         self._read_at = float("-inf")
@@ -106,13 +108,10 @@ class Catalog:
             asked_at = time.monotonic()
             if asked_at - self._read_at < max_age:  # another request has just read it
                 return
-            answer = await self._client.indices.get(
-                index="*",
-                filter_path=["*.aliases", "*.mappings", "*.settings.index.max_result_window"],
-            )
+            answer = await self._elastic.ask("GET", f"/*?filter_path={_READ}")
             # What has not changed stays the same object, by which callers' views are kept.
-            if answer.body != self._answer:
-                self._answer, self._indices = answer.body, served(answer.body)
+            if answer != self._answer:
+                self._answer, self._indices = answer, served(answer)
             self._read_at = asked_at
 
 
@@ -152,22 +151,19 @@ _NOT_FOR_SEARCH = {"filter", "index_routing", "search_routing", "is_hidden"}
 
 
 async def freshness(
-    client: AsyncElasticsearch, indices: Sequence[Index], timeout: float
+    elastic: Elastic, indices: Sequence[Index], timeout: float
 ) -> dict[str, Freshness]:
     """How fresh each index is; one without a record is left out. `timeout` in seconds."""
-    answer = await client.options(request_timeout=timeout).search(
-        index=CHECKPOINTS,
-        ignore_unavailable=True,
-        query={
-            "bool": {
-                "filter": [
-                    {"term": {"kind": "freshness"}},
-                    {"terms": {"index": [index.name for index in indices]}},
-                ]
-            }
+    wanted = [{"term": {"kind": "freshness"}}, {"terms": {"index": [one.name for one in indices]}}]
+    answer = await elastic.ask(
+        "POST",
+        f"/{CHECKPOINTS}/_search?ignore_unavailable=true",
+        {
+            "query": {"bool": {"filter": wanted}},
+            "_source": ["index", "in_step_at"],
+            "size": _DEFAULT_WINDOW,
         },
-        source_includes=["index", "in_step_at"],
-        size=_DEFAULT_WINDOW,
+        timeout,
     )
     now = datetime.now(UTC)
     found: dict[str, Freshness] = {}
@@ -179,30 +175,29 @@ async def freshness(
     return found
 
 
-async def count_documents(
-    client: AsyncElasticsearch, indices: Sequence[Index]
-) -> dict[str, int | None]:
+async def count_documents(elastic: Elastic, indices: Sequence[Index]) -> dict[str, int | None]:
     """The documents of each index by name, None where Elasticsearch cannot count them.
 
     An index that has been removed since the catalog was read is left out.
     """
     if not indices:
         return {}
-    searches: list[dict[str, Any]] = []
-    for index in indices:
-        searches += [
-            {"index": index.generation, "allow_partial_search_results": False},
+    searches = [
+        (
+            index.generation,
             {
                 "size": 0,
                 "track_total_hits": True,
                 "query": {"bool": {"filter": list(index.filters)}},
             },
-        ]
-    answer = await client.msearch(searches=searches)
+        )
+        for index in indices
+    ]
     counts: dict[str, int | None] = {}
-    for index, item in zip(indices, answer["responses"], strict=True):
-        if item["status"] == 200:
-            counts[index.name] = item["hits"]["total"]["value"]
-        elif item["status"] != 404:
+    for index, answer in zip(indices, await elastic.answers(searches), strict=True):
+        status = status_of(answer)
+        if status == 200:
+            counts[index.name] = msgspec.json.decode(answer)["hits"]["total"]["value"]
+        elif status != 404:
             counts[index.name] = None
     return counts

@@ -3,15 +3,12 @@
 import secrets
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from elastic_transport import AsyncTransport
-from elasticsearch import AsyncElasticsearch
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from search_service.limits import parse_rates
-from search_service.overload import Breaker
 
 _REDIS = ("redis://", "rediss://", "unix://")
 
@@ -146,42 +143,6 @@ def _is_near(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-class _Guarded(AsyncTransport):
-    """Asks Elasticsearch unless it is being left alone."""
-
-    breaker: Breaker
-
-    async def perform_request(self, *given: Any, **named: Any) -> Any:  # type: ignore[override]
-        """As `AsyncTransport`; raises ServiceError, too."""
-        with self.breaker.request():
-            return await super().perform_request(*given, **named)
-
-
-def connect(settings: Settings, breaker: Breaker) -> AsyncElasticsearch:
-    """A client that makes no request until it is used; the caller closes it."""
-    scheme = "https" if settings.es_use_ssl else "http"
-    options: dict[str, Any] = {}
-    if settings.es_api_key:
-        options["api_key"] = settings.es_api_key.get_secret_value()
-    elif settings.es_user and settings.es_password:
-        options["basic_auth"] = (settings.es_user, settings.es_password.get_secret_value())
-    if settings.es_use_ssl and settings.es_ca_certs:
-        options["ca_certs"] = str(Path(settings.es_ca_certs))
-    client = AsyncElasticsearch(
-        [{"scheme": scheme, "host": settings.es_host, "port": settings.es_port}],
-        request_timeout=settings.search_timeout,
-        # One retry covers a kept-alive connection that the other side has closed. An overloaded
-        # Elasticsearch (429, 503) is not asked again: the caller decides when to come back.
-        max_retries=1,
-        retry_on_status=(),
-        transport_class=_Guarded,
-        **options,
-    )
-    assert isinstance(client.transport, _Guarded)
-    client.transport.breaker = breaker
-    return client
 
 
 def explain(error: ValidationError) -> str:

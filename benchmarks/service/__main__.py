@@ -21,7 +21,7 @@ from benchmarks.service.process import running
 ROWS = 300_000
 
 _PACKAGES = (
-    *("pg-es-pipeline", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "aiohttp"),
+    *("pg-es-pipeline", "fastapi", "starlette", "uvicorn", "uvloop", "httptools"),
     *("elastic-transport", "msgspec", "pydantic"),
 )
 

@@ -5,10 +5,11 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.request import HTTPRedirectHandler, build_opener
 
-import aiohttp
 import jwt
 import structlog
 
@@ -167,7 +168,7 @@ class KeySet:
             self._asked_at = time.monotonic()
             try:
                 self._take(await _fetch(self._source))
-            except (aiohttp.ClientError, OSError, TimeoutError, _NoKeySetError) as error:
+            except (HTTPException, OSError, _NoKeySetError) as error:
                 log.warning("jwks_unreadable", source=self._source, reason=type(error).__name__)
 
     def _take(self, content: bytes) -> None:
@@ -202,17 +203,25 @@ class _NoKeySetError(Exception):
 
 
 async def _fetch(address: str) -> bytes:
-    timeout = aiohttp.ClientTimeout(total=_FETCH_SECONDS)
-    async with (
-        aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-        session.get(address, allow_redirects=False) as answer,
-    ):
-        answer.raise_for_status()
+    async with asyncio.timeout(_FETCH_SECONDS):
+        return await asyncio.to_thread(_read, address)
+
+
+def _read(address: str) -> bytes:
+    with _opener.open(address, timeout=_FETCH_SECONDS) as answer:
         if answer.status != 200:
             raise _NoKeySetError(f"answers {answer.status}")
-        content = await answer.content.read(_MOST_BYTES + 1)
-        while len(content) <= _MOST_BYTES and (more := await answer.content.read(65_536)):
-            content += more
-        if len(content) > _MOST_BYTES:
-            raise _NoKeySetError("is too large")
-        return content
+        content: bytes = answer.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise _NoKeySetError("is too large")
+    return content
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """The rules name the place of the keys, and no other is asked."""
+
+    def redirect_request(self, *_given: object) -> None:
+        """As `HTTPRedirectHandler`."""
+
+
+_opener = build_opener(_NoRedirects)

@@ -3,7 +3,7 @@
 from fastapi import Request
 
 from search_service.answers import ElasticsearchHealth, Health, IndexHealth
-from search_service.context import client, settings, visible
+from search_service.context import elastic, settings, visible
 from search_service.indices import freshness
 from search_service.routes.indices import freshness_of
 from search_service.routes.problems import problems
@@ -21,10 +21,10 @@ async def health(request: Request) -> Health:
     """
     given = settings(request)
     timeout = min(HEALTH_TIMEOUT, given.search_timeout)
-    # Not info() or ping(): the health of the cluster is what a search needs.
-    cluster = await client(request).options(request_timeout=timeout).cluster.health()
+    # That the node answers is not enough: a search needs the cluster.
+    cluster = await elastic(request).ask("GET", "/_cluster/health", timeout=timeout)
     found = await visible(request)
-    fresh = await freshness(client(request), found, timeout)
+    fresh = await freshness(elastic(request), found, timeout)
     lags = []
     for index in found:
         known = fresh.get(index.name)

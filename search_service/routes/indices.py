@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import Request
 
 from search_service.answers import FieldList, IndexList, IndexStatus
-from search_service.context import client, find, settings, visible
+from search_service.context import elastic, find, settings, visible
 from search_service.indices import Freshness, count_documents, freshness
 from search_service.routes.names import IndexName
 from search_service.routes.problems import problems
@@ -35,8 +35,8 @@ async def fields(index: IndexName, request: Request) -> FieldList:
 async def indices(request: Request) -> IndexList:
     """The indexes that can be searched: their table, size, and how fresh they are."""
     found = await visible(request)
-    counts = await count_documents(client(request), found)
-    fresh = await freshness(client(request), found, settings(request).search_timeout)
+    counts = await count_documents(elastic(request), found)
+    fresh = await freshness(elastic(request), found, settings(request).search_timeout)
     return IndexList(
         indices=[
             IndexStatus(
