@@ -11,6 +11,9 @@ UV_VERSION := 0.13.9
 # The pins name every package: there is nothing to resolve.
 PROJECT := --no-deps -r requirements-dev.txt --editable .
 
+# Without bytecode each command would compile Dagster anew, which takes seven seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup lint format test torture fuzz demo bench bench-compare bench-search bench-reconcile \
     bench-transform bench-runs clean

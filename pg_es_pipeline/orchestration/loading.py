@@ -21,6 +21,7 @@ from pg_es_pipeline.errors import (
     TookTooLong,
 )
 from pg_es_pipeline.orchestration.metadata import (
+    contents,
     progress,
     progress_line,
     result,
@@ -46,6 +47,10 @@ RETRY_SECONDS = (10, 30, 90)
 Dagster's own retries will not do: it would try again after a termination too, and begin with the
 first partition of a range again.
 """
+
+SHOWN = 100
+"""Partitions of a run up to which each of them shows its columns and some documents; of more, the
+last alone: Dagster takes longer to keep those than for all the rest."""
 
 OF_ONE_PARTITION = (CheckpointConflict, DeletesRefused, RowsRefused, TookTooLong)
 """Failures that say nothing about the other partitions of a table."""
@@ -133,7 +138,8 @@ def load_partitions(
                 f"it has, until `pg-es reindex {report.index}` or the job reindex has loaded a new "
                 "one."
             )
-        record(context, source, report)
+        shown = len(partitions) <= SHOWN or partition == partitions[-1]
+        record(context, source, report, with_contents=shown)
     engine.refresh()
     if failures:
         more = len(failures) - FAILURES_TOLD
@@ -153,13 +159,16 @@ def plan(context: dg.OpExecutionContext, table: Table, partitions: Sequence[str]
         context.instance.report_dagster_event(planned, context.run_id, logging.DEBUG)
 
 
-def record(context: Context, source: Source, report: Report, **more: Any) -> None:
+def record(
+    context: Context, source: Source, report: Report, *, with_contents: bool, **more: Any
+) -> None:
     """Shows a partition as materialized, whatever becomes of the rest of the run."""
+    metadata = {**result(report), **more}
+    if with_contents:
+        metadata |= contents(report, source)
     context.log_event(
         dg.AssetMaterialization(
-            index_key(source.table),
-            partition=report.partition,
-            metadata={**result(report, source), **more},
+            index_key(source.table), partition=report.partition, metadata=metadata
         )
     )
 

@@ -51,7 +51,7 @@ def throttled(report: Report) -> str:
     return "; ".join(why)
 
 
-def result(report: Report, source: Source) -> Metadata:
+def result(report: Report) -> Metadata:
     """Of a finished load."""
     metadata: Metadata = {
         "rows": report.rows,
@@ -73,13 +73,20 @@ def result(report: Report, source: Source) -> Metadata:
         "full_pass": report.full,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "watermark": " / ".join(report.watermark or []),
-        "dagster/column_schema": column_schema(source),
-        "dagster/column_lineage": column_lineage(source),
     }
     if reason := throttled(report):
         metadata["throttled"] = reason
     if report.lag_seconds is not None:
         metadata["lag_seconds"] = round(report.lag_seconds, 3)
+    return metadata
+
+
+def contents(report: Report, source: Source) -> Metadata:
+    """What the index has come to hold: its columns, where they come from, some documents."""
+    metadata: Metadata = {
+        "dagster/column_schema": column_schema(source),
+        "dagster/column_lineage": column_lineage(source),
+    }
     if report.sample:
         metadata["sample"] = _sample(report.sample)
     return metadata

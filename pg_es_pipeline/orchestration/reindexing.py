@@ -40,7 +40,8 @@ def reindex_job(tables: Sequence[Table]) -> dg.JobDefinition:
         add_new(context.instance, table, [report.partition for report in done.reports])
         # Only now do people search what was loaded.
         for report in done.reports:
-            record(context, source, report, generation=done.generation)
+            shown = report is done.reports[-1]
+            record(context, source, report, with_contents=shown, generation=done.generation)
         compared = done.compared
         if compared:
             # Taken all right; what it is annotated with does not say so.

@@ -35,6 +35,7 @@ class KeptOpen(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str) -> None:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._has_them = False
         super().__init__(base_dir)
 
     @contextmanager
@@ -60,6 +61,11 @@ class KeptOpen(SqliteEventLogStorage):
         # The pages that follow a run are told of its events by a change of the file itself; SQLite
         # writes to the log beside it.
         os.utime(self.path_for_shard(event.run_id))
+
+    def _has_asset_key_index_cols_on_connection(self, conn: Connection) -> bool:
+        # Dagster looks for them again at each event of an asset. What is there stays.
+        self._has_them = self._has_them or super()._has_asset_key_index_cols_on_connection(conn)
+        return self._has_them
 
     def dispose(self) -> None:
         while self._engines:
