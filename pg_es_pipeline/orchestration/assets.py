@@ -4,7 +4,12 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from pg_es_pipeline.orchestration.loading import RECORDED, failing_clearly, load_partitions
+from pg_es_pipeline.orchestration.loading import (
+    RECORDED,
+    failing_clearly,
+    for_each,
+    load_partitions,
+)
 from pg_es_pipeline.orchestration.names import POOL
 from pg_es_pipeline.orchestration.partitions import backfill_policy
 from pg_es_pipeline.orchestration.resources import (
@@ -13,6 +18,7 @@ from pg_es_pipeline.orchestration.resources import (
     PostgresResource,
     engine,
 )
+from pg_es_pipeline.sync.catalog import Source
 from pg_es_pipeline.tables import Table
 
 
@@ -40,8 +46,11 @@ def index_assets(listed: Sequence[tuple[Table, dg.AssetSpec]]) -> list[dg.Assets
         batching: BatchingResource,
     ) -> dg.MaterializeResult[None]:
         with failing_clearly(), engine(postgres, elasticsearch, batching) as running:
-            source = running.source(tables[context.asset_key])
-            load_partitions(context, running, source, context.partition_keys, full=config.full)
+
+            def one(source: Source) -> None:
+                load_partitions(context, running, source, context.partition_keys, full=config.full)
+
+            for_each(context, running, [tables[context.asset_key]], one)
         return dg.MaterializeResult(metadata=RECORDED)
 
     return [_asset(table, spec, load) for table, spec in listed]

@@ -94,6 +94,11 @@ def for_each(
         except PipelineError as error:
             context.log.error(str(error))  # noqa: TRY400 - the message says it all
             failures[table.index] = error
+    try:
+        # Once for all: each time costs as much as loading a few rows.
+        running.refresh()
+    except PipelineError as error:
+        context.log.warning(f"{error} What was loaded is found as soon as its index is refreshed.")
     if failures:
         context.instance.add_run_tags(context.run_id, {FAILED_TAG: ",".join(failures)})
         raise dg.Failure("\n".join(map(str, failures.values())), allow_retries=False)
@@ -140,7 +145,6 @@ def load_partitions(
             )
         shown = len(partitions) <= SHOWN or partition == partitions[-1]
         record(context, source, report, with_contents=shown)
-    engine.refresh()
     if failures:
         more = len(failures) - FAILURES_TOLD
         told = failures[:FAILURES_TOLD] + ([f"And {more:,} more partitions."] if more > 0 else [])

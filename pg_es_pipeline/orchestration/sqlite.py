@@ -5,11 +5,12 @@ a run of a thousand partitions would take longer to be recorded than to be done.
 """
 
 import os
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dagster import EventLogEntry
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
@@ -36,6 +37,8 @@ class KeptOpen(SqliteEventLogStorage):
     def __init__(self, base_dir: str) -> None:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._has_them = False
+        self._statements: list[str] = []
+        """Those that make the tables of a new file, and say of which version they are."""
         super().__init__(base_dir)
 
     @contextmanager
@@ -49,12 +52,38 @@ class KeptOpen(SqliteEventLogStorage):
             engine = create_engine(self.conn_string_for_shard(shard), connect_args={"timeout": 60})
             events.listen(engine, "connect", _without_waiting_for_the_disk)
             if shard not in self._initialized_dbs:
-                self._initdb(engine)
+                self._make(engine)
                 self._initialized_dbs.add(shard)
         self._engines[shard] = engine
         if len(self._engines) > OPEN_FILES:
             self._engines.popitem(last=False)[1].dispose()
         return engine
+
+    def _make(self, engine: Engine) -> None:
+        """Makes the tables, unless they are there.
+
+        To find that out Dagster reads the history of its schema, for a third of a second, and again
+        for each file, all of which have the same tables.
+        """
+        with _opened(engine) as file:
+            tables = _tables(file)
+            if "alembic_version" in tables:
+                return
+            if self._statements and not tables:
+                file.execute("PRAGMA journal_mode = WAL")
+                file.execute("BEGIN IMMEDIATE")
+                # Somebody who looks at the run may have been first.
+                for statement in self._statements if not _tables(file) else ():
+                    file.execute(statement)
+                file.commit()
+                return
+        self._initdb(engine)
+        with _opened(engine) as file:
+            self._statements = [
+                statement
+                for statement in file.iterdump()
+                if statement.startswith(("CREATE ", 'INSERT INTO "alembic_version"'))
+            ]
 
     def store_event(self, event: EventLogEntry) -> None:
         super().store_event(event)
@@ -71,6 +100,16 @@ class KeptOpen(SqliteEventLogStorage):
         while self._engines:
             self._engines.popitem()[1].dispose()
         super().dispose()
+
+
+@contextmanager
+def _opened(engine: Engine) -> Iterator[sqlite3.Connection]:
+    with closing(engine.raw_connection()) as connection:
+        yield cast("sqlite3.Connection", connection.driver_connection)
+
+
+def _tables(file: sqlite3.Connection) -> set[str]:
+    return {name for [name] in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:

@@ -396,8 +396,8 @@ class Engine:
 
     def refresh(self) -> None:
         """Makes everything that was loaded so far searchable."""
-        while self._unrefreshed:
-            self._indices.refresh(self._unrefreshed.pop())
+        self._indices.refresh(*self._unrefreshed)
+        self._unrefreshed.clear()
 
 
 def _with_its_transform(source: Source | SourceError) -> Source | SourceError:

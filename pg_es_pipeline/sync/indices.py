@@ -28,6 +28,10 @@ SEARCH_IDLE_AFTER = "1s"
 """While nobody searches, Elasticsearch leaves out its refreshes, which cost a load a quarter of its
 speed: but by itself only after half a minute. A search meanwhile refreshes, and waits for that."""
 
+REFRESHED = 10
+"""Generations in one request: their names, of 255 bytes at most, are in its first line, which may
+have 4,096."""
+
 SETTLING = "10m"
 """How long the copies of a new generation may take to be made before it goes live without them."""
 
@@ -265,10 +269,13 @@ class Indices:
         with speaking(f"removing {generation.name}"):
             self._client.indices.delete(index=generation.name, ignore_unavailable=True)
 
-    def refresh(self, generation: Generation) -> None:
+    def refresh(self, *generations: Generation) -> None:
         """Makes everything written so far searchable."""
-        with speaking(f"refreshing {generation.name}"):
-            self._client.indices.refresh(index=generation.name)
+        for start in range(0, len(generations), REFRESHED):
+            names = [one.name for one in generations[start : start + REFRESHED]]
+            with speaking(f"refreshing {', '.join(names)}"):
+                # One may have been replaced and removed meanwhile.
+                self._client.indices.refresh(index=names, ignore_unavailable=True)
 
     def _create(
         self, document: Document, name: str, alias: str, settings: Mapping[str, Any]
