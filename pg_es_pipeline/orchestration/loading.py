@@ -100,7 +100,7 @@ def for_each(
     except PipelineError as error:
         context.log.warning(f"{error} What was loaded is found as soon as its index is refreshed.")
     if failures:
-        context.instance.add_run_tags(context.run_id, {FAILED_TAG: ",".join(failures)})
+        context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: ",".join(failures)})
         raise dg.Failure("\n".join(map(str, failures.values())), allow_retries=False)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pg_es_pipeline.cli import app
 from pg_es_pipeline.errors import RowsRefused, ServerAway
-from pg_es_pipeline.orchestration.jobs import sync_job
+from pg_es_pipeline.orchestration.jobs import sync_jobs
 from pg_es_pipeline.orchestration.resources import RESOURCES
 from pg_es_pipeline.orchestration.upkeep import retry_job
 from pg_es_pipeline.sync import partition_load, snapshot
@@ -437,7 +437,7 @@ def test_the_jobs_say_how_many_and_try_again(
         monkeypatch.setenv(name, value)
     numbers.insert(range(1, 3), note="twelve")
     tables = [numbers.table]
-    definitions = dg.Definitions(jobs=[sync_job(tables), retry_job(tables)], resources=RESOURCES)
+    definitions = dg.Definitions(jobs=[*sync_jobs(tables), retry_job(tables)], resources=RESOURCES)
     with dg.DagsterInstance.ephemeral() as instance:
         loaded = definitions.resolve_job_def("sync_all").execute_in_process(instance=instance)
         [event] = [one for one in loaded.all_events if one.is_step_materialization]
