@@ -1,6 +1,5 @@
 """Follows the first load through Dagster's events, and shows how far it is."""
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,8 +19,6 @@ _LINE_SECONDS = 3.0
 # The first of them says most: the failure of a step comes before that of its run.
 _FAILURES = ("ExecutionStepFailureEvent", "RunFailureEvent")
 _IN_STEP = "Every table is in step."
-# Dagster records the partitions of a range when its run ends; until then the run's log tells.
-_FINISHED = re.compile(r"(\S+) (\S+): ([\d,]+) rows in ([\d.]+) s\b")
 
 
 @dataclass
@@ -105,13 +102,9 @@ def _take(events: list[Event], progress: Mapping[str, Progressed]) -> set[str]:
     """Notes the figures in these events; returns the indices that have changed."""
     changed = set()
     for event in events:
-        index, partition, load = event.index, event.partition, event.load
-        if event.kind == "LogMessageEvent" and (line := _FINISHED.match(event.message)):
-            index, partition, rows, seconds = line.groups()
-            load = Load(int(rows.replace(",", "")), float(seconds))
-        if index in progress and load is not None:
-            progress[index].note(partition, load)
-            changed.add(index)
+        if event.index in progress and event.load is not None:
+            progress[event.index].note(event.partition, event.load)
+            changed.add(event.index)
     return changed
 
 

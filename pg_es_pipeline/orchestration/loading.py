@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from pg_es_pipeline.errors import (
 )
 from pg_es_pipeline.orchestration.metadata import (
     contents,
+    finished_line,
     progress,
     progress_line,
     result,
@@ -85,20 +87,26 @@ def for_each(
     """Works on table after table; one that fails does not stop the others, but fails the step."""
     failures: dict[str, PipelineError] = {}
     sources = running.sources(tables)
-    for table in tables:
-        source = sources[table.index]
+    # To refresh an index takes as long as to load a few rows into it: behind the next one's load.
+    with ThreadPoolExecutor(1, "refresh") as behind:
+        refreshes = []
+        for table in tables:
+            source = sources[table.index]
+            try:
+                if isinstance(source, PipelineError):
+                    raise source
+                work(source)
+            except PipelineError as error:
+                context.log.error(str(error))  # noqa: TRY400 - the message says it all
+                failures[table.index] = error
+            refreshes.append(behind.submit(running.refresh))
+    for refresh in refreshes:
         try:
-            if isinstance(source, PipelineError):
-                raise source
-            work(source)
+            refresh.result()
         except PipelineError as error:
-            context.log.error(str(error))  # noqa: TRY400 - the message says it all
-            failures[table.index] = error
-    try:
-        # Once for all: each time costs as much as loading a few rows.
-        running.refresh()
-    except PipelineError as error:
-        context.log.warning(f"{error} What was loaded is found as soon as its index is refreshed.")
+            context.log.warning(
+                f"{error} What was loaded is found as soon as its index is refreshed."
+            )
     if failures:
         context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: ",".join(failures)})
         raise dg.Failure("\n".join(map(str, failures.values())), allow_retries=False)
@@ -126,10 +134,6 @@ def load_partitions(
             context.log.warning(f"{error} Going on with the other partitions.")
             failures.append(str(error))
             continue
-        context.log.info(
-            f"{report.index} {partition}: {report.rows:,} rows in {report.seconds:.1f} s, "
-            f"{report.docs_per_second:,.0f} docs/s"
-        )
         if report.dead_letters:
             context.log.warning(
                 f"{report.index} {partition}: {summary(report.refused.values())}. Kept as dead "
@@ -172,7 +176,11 @@ def record(
         metadata |= contents(report, source)
     context.log_event(
         dg.AssetMaterialization(
-            index_key(source.table), partition=report.partition, metadata=metadata
+            index_key(source.table),
+            # The run's log shows it: a line beside it would take as long to be kept as a request.
+            description=finished_line(report),
+            partition=report.partition,
+            metadata=metadata,
         )
     )
 

@@ -43,6 +43,14 @@ def progress_line(report: Report) -> str:
     )
 
 
+def finished_line(report: Report) -> str:
+    """The same of a finished load."""
+    return (
+        f"{report.index} {report.partition}: {report.rows:,} rows in {report.seconds:.1f} s, "
+        f"{report.docs_per_second:,.0f} docs/s"
+    )
+
+
 def throttled(report: Report) -> str:
     """Why less was sent than could have been, and how often."""
     why = [f"{reason} ({count:,})" for reason, count in report.throttled.most_common()]

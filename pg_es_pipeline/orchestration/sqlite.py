@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from dagster import EventLogEntry
+from dagster import AssetKey, EventLogEntry
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
@@ -37,6 +37,7 @@ class KeptOpen(SqliteEventLogStorage):
     def __init__(self, base_dir: str) -> None:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._has_them = False
+        self._planned: tuple[str, AssetKey | None] | None = None
         self._statements: list[str] = []
         """Those that make the tables of a new file, and say of which version they are."""
         super().__init__(base_dir)
@@ -95,6 +96,14 @@ class KeptOpen(SqliteEventLogStorage):
         # Dagster looks for them again at each event of an asset. What is there stays.
         self._has_them = self._has_them or super()._has_asset_key_index_cols_on_connection(conn)
         return self._has_them
+
+    def _store_asset_event(self, conn: Connection, event: EventLogEntry, event_id: int) -> None:
+        # That a run will load an asset is kept with the asset once, and not for each partition.
+        planned = event.get_dagster_event().is_asset_materialization_planned
+        what = (event.run_id, event.get_dagster_event().asset_key) if planned else None
+        if what is None or what != self._planned:
+            super()._store_asset_event(conn, event, event_id)
+        self._planned = what
 
     def dispose(self) -> None:
         while self._engines:

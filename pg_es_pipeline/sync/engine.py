@@ -395,9 +395,12 @@ class Engine:
         )
 
     def refresh(self) -> None:
-        """Makes everything that was loaded so far searchable."""
-        self._indices.refresh(*self._unrefreshed)
-        self._unrefreshed.clear()
+        """Makes everything that was loaded so far searchable. Another thread may load meanwhile."""
+        taken = set[Generation]()
+        while self._unrefreshed:
+            taken.add(self._unrefreshed.pop())
+        if taken:
+            self._indices.refresh(*taken)
 
 
 def _with_its_transform(source: Source | SourceError) -> Source | SourceError:

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.events import AssetMaterializationPlannedData
 from psycopg import sql
 
 from pg_es_pipeline.orchestration.sqlite import OPEN_FILES
@@ -80,6 +81,36 @@ def test_whoever_follows_a_run_is_told_of_its_events(home: Path) -> None:
 def _set(told: threading.Event, entry: dg.EventLogEntry) -> None:
     if entry.message == "second":
         told.set()
+
+
+def test_an_asset_knows_the_run_that_is_to_load_it_last(home: Path) -> None:
+    """Though of a run's many partitions the first alone is noted with the asset."""
+    keys = [dg.AssetKey("orders"), dg.AssetKey("items")]
+    with instance(home) as dagster:
+        runs = [dagster.create_run_for_job(nothing).run_id for _ in range(2)]
+
+        def plan(run: str, key: dg.AssetKey) -> None:
+            for partition in "ab":
+                data = AssetMaterializationPlannedData(key, partition)
+                event = dg.DagsterEvent.build_asset_materialization_planned_event("job", "op", data)
+                dagster.report_dagster_event(event, run)
+
+        for run, key in [(runs[0], keys[0]), (runs[1], keys[0]), (runs[0], keys[1])]:
+            plan(run, key)
+        records = dagster.get_asset_records(keys)
+        last = {one.asset_entry.asset_key: one.asset_entry.last_run_id for one in records}
+        assert last == {keys[0]: runs[1], keys[1]: runs[0]}
+        plan(runs[0], keys[0])
+        [record] = dagster.get_asset_records(keys[:1])
+        assert record.asset_entry.last_run_id == runs[0]
+        planned = [
+            entry.get_dagster_event().partition
+            for run in runs
+            for entry in dagster.all_logs(
+                run, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+            )
+        ]
+        assert planned == ["a", "b"] * 4
 
 
 def test_more_runs_are_written_than_files_stay_open(home: Path) -> None:
