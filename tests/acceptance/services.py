@@ -93,6 +93,19 @@ class Services:
             data: dict[str, Any] = json.load(answer)["data"]
         return data
 
+    def selector(self, job: str) -> dict[str, str]:
+        """The job of that name, as GraphQL takes it."""
+        [node] = self.query(
+            "{ repositoriesOrError { ... on RepositoryConnection"
+            " { nodes { name location { name } } } } }"
+        )["repositoriesOrError"]["nodes"]
+        location = node["location"]["name"]
+        return {
+            "repositoryLocationName": location,
+            "repositoryName": node["name"],
+            "jobName": job,
+        }
+
     def is_up(self) -> bool:
         try:
             nodes = self.query(

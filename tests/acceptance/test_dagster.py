@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from elasticsearch import Elasticsearch, NotFoundError
 
+from pg_es_pipeline.orchestration.names import RANGE_END, RANGE_START
 from tests.acceptance.services import (
     BIN,
     ROOT,
@@ -214,6 +215,16 @@ def test_the_sensor_a_launch_and_a_backfill(
     assert tags["dagster/asset_partition_range_end"] == "2024-02"
 
 
+LAUNCH = """
+mutation ($job: JobOrPipelineSelector!, $tags: [ExecutionTag!]!) {
+  launchRun(executionParams: {selector: $job, executionMetadata: {tags: $tags}}) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}
+"""
+
 STATUS = """
 query ($key: AssetKeyInput!) {
   assetNodeOrError(assetKey: $key) {
@@ -238,13 +249,14 @@ def test_the_status_of_partitions_is_true_after_a_run_was_killed_or_terminated(
     with running(slow, tmp_path) as services, dg.DagsterInstance.get() as instance:
 
         def load() -> str:
-            known = {run["runId"] for run in services.runs()}
-            partitions = {"range": {"start": "2024-01", "end": "2024-03"}}
-            selector = {"assetKey": {"path": [index]}, "partitions": partitions}
-            services.query(BACKFILL, selector=selector)
-            wait_until(lambda: len(services.runs()) > len(known), "the run of the backfill")
-            [run_id] = {run["runId"] for run in services.runs()} - known
-            return run_id
+            bounds = {RANGE_START: "2024-01", RANGE_END: "2024-03"}
+            answer = services.query(
+                LAUNCH,
+                job=services.selector(f"load_{index.replace('-', '_')}"),
+                tags=[{"key": key, "value": value} for key, value in bounds.items()],
+            )["launchRun"]
+            assert answer["__typename"] == "LaunchRunSuccess", answer
+            return str(answer["run"]["runId"])
 
         def ends(run_id: str, status: str) -> bool:
             return (run_id, status) in {(run["runId"], run["status"]) for run in services.runs()}

@@ -1,13 +1,8 @@
-"""The demo program, run in a copy of the checkout as `make demo` runs it.
-
-That `DEMO_EXIT=1 make demo` works in a new clone is shown by test_readme.py.
-"""
+"""The demo, first as the README says in a new clone, then the program itself in the same clone."""
 
 import json
-import os
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,11 +19,11 @@ from rich.console import Console
 from dev.demo import web
 from dev.stack import Stack
 from dev.stack.processes import wait_until
+from tests.acceptance.clones import blocks, cloned, free_port, surroundings, terminal
 from tests.connections import connect
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 500
 """Seconds for the whole first load, also on a machine that does other things meanwhile."""
 
@@ -82,23 +77,26 @@ class Demo:
         print(self.output)
 
 
-def surroundings() -> dict[str, str]:
-    """This process's environment, without a word about servers."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not re.match(r"PG|ES_|SEARCH_|DAGSTER|SYNC_|DEMO_", name)
-    }
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A clone, with a stack and a Dagster home of its own."""
+    with cloned(tmp_path_factory.mktemp("demo") / "pg-es-pipeline") as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy, with a stack and a Dagster home of its own."""
-    folder = tmp_path_factory.mktemp("demo") / "checkout"
-    unwanted = (".git", ".venv", ".stack", ".dagster", "*_cache", "__pycache__", ".hypothesis")
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*unwanted))
-    yield folder
-    own_stack(folder).down()
+def quick_start(checkout: Path) -> str:
+    """What the README's command has printed, the first in this clone."""
+    [(_, command)] = blocks("Quick start")
+    assert command == "make demo\n"
+    home = checkout.with_name("curl")
+    with terminal(checkout, home, SEARCH_PORT=free_port(), DEMO_EXIT="1") as shell:
+        status, output = shell.run(command)
+    if status != 0:
+        for log in sorted((checkout / ".stack/logs").glob("*.log")):
+            print(f"--- {log.name}\n{log.read_text()[-5000:]}")
+    assert status == 0
+    return output
 
 
 def own_stack(checkout: Path) -> Stack:
@@ -106,8 +104,8 @@ def own_stack(checkout: Path) -> Stack:
 
 
 @pytest.fixture(scope="module")
-def loaded(checkout: Path) -> Iterator[Demo]:
-    """A demo that has shown everything and waits for Ctrl-C."""
+def loaded(checkout: Path, quick_start: str) -> Iterator[Demo]:
+    """The next demo, which has shown everything and waits for Ctrl-C."""
     demo = Demo(checkout)
     demo.wait_for("Ctrl-C stops everything")
     yield demo
@@ -124,6 +122,20 @@ def page(url: str) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, timeout=20) as answer:
         return str(answer.read().decode())
+
+
+def test_the_quick_start_loads_its_tables_and_leaves_the_checkout_clean(
+    checkout: Path, quick_start: str
+) -> None:
+    assert "336,776" in quick_start
+    for table in ("airlines", "airports", "planes", "flights", "weather"):
+        assert table in quick_start
+    assert quick_start.count("\n$ curl -s ") == 3
+    assert len(re.findall(r"^ *[1-9][\d,]* found$", quick_start, re.MULTILINE)) == 3
+    changes = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=checkout, capture_output=True, text=True, check=True
+    )
+    assert changes.stdout == "", "all that was made is ignored"
 
 
 def test_the_figures_of_each_table_and_three_searches_are_shown(loaded: Demo) -> None:
