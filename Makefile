@@ -50,10 +50,9 @@ format: setup ## Format the code, and repair what can be repaired by itself
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-# What takes longest begins first: nobody is to wait for it at the end. More workers than cores, for
-# much of it is waiting.
+# What takes longest begins first: nobody is to wait for it at the end.
 test: lint ## Check, and run the whole test suite against servers of its own
-	@$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder tests/acceptance tests
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/acceptance tests
 
 torture: setup ## Try to lose a row (SEEDS=200: how many runs; SEED=7: that one alone)
 	@$(BIN)/python -m tests.torture $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20)) \
