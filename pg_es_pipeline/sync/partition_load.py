@@ -11,7 +11,7 @@ there are connections, and one.
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
 
@@ -57,6 +57,10 @@ from pg_es_pipeline.sync.transforming import transformed
 
 CHUNK_ROWS = 100_000
 """Rows read in one transaction: snapshots stay short, so that vacuum is not held up."""
+
+AHEAD = 2
+"""A request that takes long keeps no connection idle: so many times as many as are sent at once may
+have ended, or not, since it was sent."""
 
 CHECKPOINT_SECONDS = 5.0
 """A crash repeats about this much of a load."""
@@ -294,30 +298,42 @@ class PartitionLoad:
     def _send(self, batch: Batch, acknowledged: Acknowledged) -> None:
         batch = transformed(self._document, batch)
         self.report.waited += self._means.rate_limit.wait(batch.rows)
-        flow, under_way = self._means.flow, self._under_way
-        while under_way and (len(under_way) >= flow.connections or under_way[0][0].done()):
-            self._settle_oldest()
+        self._settle()
+        while not self._has_room():
+            self._wait()
+            self._settle()
         future = self._means.loader.submit(self._generation, batch)
-        under_way.append((future, acknowledged))
+        self._under_way.append((future, acknowledged))
+
+    def _has_room(self) -> bool:
+        connections = self._means.flow.connections
+        if len(self._under_way) >= AHEAD * connections:
+            return False
+        return sum(not future.done() for future, _ in self._under_way) < connections
 
     def _wait_for_all(self) -> None:
+        self._settle()
         while self._under_way:
-            self._settle_oldest()
+            self._wait()
+            self._settle()
 
-    def _settle_oldest(self) -> None:
-        future, acknowledged = self._under_way[0]
-        outcome = self._wait_for(future)
-        self._take(outcome)
-        self._under_way.popleft()
-        acknowledged(outcome.batch)
-        if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
-            self._save()
-
-    def _wait_for(self, future: Future[Outcome]) -> Outcome:
+    def _wait(self) -> None:
+        """For any request to end."""
+        unfinished = [future for future, _ in self._under_way if not future.done()]
         began = time.monotonic()
-        while not wait([future], timeout=SLOW_SECONDS).done:
+        while unfinished and not wait(unfinished, SLOW_SECONDS, FIRST_COMPLETED).done:
             self._means.flow.waiting(began)
-        return future.result()
+
+    def _settle(self) -> None:
+        """Takes what has ended into the books, in the order of the reading."""
+        while self._under_way and self._under_way[0][0].done():
+            future, acknowledged = self._under_way[0]
+            outcome = future.result()
+            self._take(outcome)
+            self._under_way.popleft()
+            acknowledged(outcome.batch)
+            if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+                self._save()
 
     def _take(self, outcome: Outcome) -> None:
         """Takes what became of a batch into the books. Raises RowsRefused."""

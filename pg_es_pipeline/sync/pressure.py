@@ -18,8 +18,8 @@ PATIENCE_SECONDS = 2.0
 FULL_HEAP_PERCENT = 92
 """Above it a node soon does nothing but collect garbage, or breaks requests off."""
 
-BUSY_CPU_PERCENT = 95
-"""Above it more at once brings no more."""
+BUSY_CPU_PERCENT = 90
+"""Above it, of the node or of all that runs beside it, more at once brings no more."""
 
 QUEUED_SEARCHES = 10
 """A node on which so many searches wait for their turn has no time for them."""
@@ -30,8 +30,10 @@ INDEXING_SHARE = 0.8
 _FIELDS = ",".join(
     f"nodes.*.{one}"
     for one in (
+        "os.cpu.percent",
         "process.cpu.percent",
         "jvm.mem.heap_used_percent",
+        "thread_pool.write.queue",
         "thread_pool.write.rejected",
         "thread_pool.search.queue",
         "indexing_pressure.memory.current.combined_coordinating_and_primary_in_bytes",
@@ -45,7 +47,7 @@ class Signs:
     """What the nodes show."""
 
     busy: bool = False
-    """Whether a node's processors have no time left."""
+    """Whether a node has no time for more at once."""
     trouble: str | None = None
     """Why less should be sent."""
 
@@ -60,25 +62,30 @@ class Pressure:
         self._looked = time.monotonic()
         self._rejected: dict[str, int] = {}
         self._may_ask = True
+        self._has_asked = False
 
     def look(self) -> Signs | None:
-        """What the nodes show now; None while it is too early to ask again, or not allowed."""
+        """What the nodes show now; None while it is too early to ask again, or not allowed, after
+        that was told once: with no signs."""
         if not self._may_ask or time.monotonic() - self._looked < LOOK_SECONDS:
             return None
         try:
             answer = self._client.nodes.stats(
-                metric=["process", "jvm", "thread_pool", "indexing_pressure"], filter_path=_FIELDS
+                metric=["os", "process", "jvm", "thread_pool", "indexing_pressure"],
+                filter_path=_FIELDS,
             )
         except ApiError as error:
             self._may_ask = error.meta.status in elastic.PASSING
-            return None
+            return None if self._may_ask else Signs()
         except TransportError:
             return Signs(trouble=f"no word from it within {PATIENCE_SECONDS:.0f} s")
         finally:
             self._looked = time.monotonic()
         nodes: Mapping[str, Any] = answer.get("nodes", {})
-        busy = [_at(one, "process", "cpu", "percent") >= BUSY_CPU_PERCENT for one in nodes.values()]
-        return Signs(any(busy), next(self._troubles(nodes), None))
+        # A node tells of its processors since it was asked for them last, which may be long ago.
+        busy = not self._has_asked or any(map(_is_busy, nodes.values()))
+        self._has_asked = True
+        return Signs(busy, next(self._troubles(nodes), None))
 
     def _troubles(self, nodes: Mapping[str, Any]) -> Iterator[str]:
         known, self._rejected = (
@@ -96,6 +103,11 @@ class Pressure:
                 yield "its memory for writes is nearly full"
             if _at(node, "thread_pool", "search", "queue") >= QUEUED_SEARCHES:
                 yield "searches wait for their turn"
+
+
+def _is_busy(node: Mapping[str, Any]) -> bool:
+    cpu = max(_at(node, part, "cpu", "percent") for part in ("os", "process"))
+    return cpu >= BUSY_CPU_PERCENT or _at(node, "thread_pool", "write", "queue") > 0
 
 
 def _at(node: Mapping[str, Any], *path: str) -> int:

@@ -16,9 +16,10 @@ MAX_REQUEST_BYTES = 5_000_000
 BLOCK_ROWS = 100
 """Rows that PostgreSQL puts together at most: with ten times as many, little is left to gain."""
 
-QUICK_SECONDS, SLOW_SECONDS = 0.5, 3.0
-"""A bulk request that takes less makes the next ones larger; one that takes longer, smaller.
-What is under way is then little enough to be through soon, should Elasticsearch become slow."""
+QUICK_SECONDS, FAIR_SECONDS, SLOW_SECONDS = 0.5, 1.5, 3.0
+"""A bulk request that is quick makes the next ones larger, and a fair one no larger than the first
+ones were; a slow one makes them smaller. What is under way is then little enough to be through
+soon, should Elasticsearch become slow."""
 
 _SLOW = f"requests take more than {SLOW_SECONDS:.0f} s"
 
@@ -45,7 +46,8 @@ class Flow:
         self.throttled: Counter[str] = Counter()
         """Why less was sent, and how often."""
         self._eased = float("-inf")
-        self._busy = False
+        # Until the nodes have said what time they have.
+        self._busy = True
         self._quick = 0
 
     @classmethod
@@ -67,9 +69,10 @@ class Flow:
             self._ease(began, retried)
         elif seconds > SLOW_SECONDS:
             self._ease(began, _SLOW)
-        elif seconds < QUICK_SECONDS:
+        elif seconds < FAIR_SECONDS:
             # Of a node without time, more at once brings no more.
-            documents, connections = self._first if self._busy else self._most
+            quick = seconds < QUICK_SECONDS and not self._busy
+            documents, connections = self._most if quick else self._first
             step = max(1, self._largest // 50)
             self.documents = max(self.documents, min(documents, self.documents + step))
             self._quick += 1

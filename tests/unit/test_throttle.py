@@ -10,13 +10,23 @@ from elasticsearch import Elasticsearch
 from pg_es_pipeline.settings import BatchingSettings
 from pg_es_pipeline.sync import throttle
 from pg_es_pipeline.sync.pressure import Signs
-from pg_es_pipeline.sync.throttle import QUICK_SECONDS, SLOW_SECONDS, Flow, RateLimit
+from pg_es_pipeline.sync.throttle import (
+    FAIR_SECONDS,
+    QUICK_SECONDS,
+    SLOW_SECONDS,
+    Flow,
+    RateLimit,
+)
 
-QUICK, MIDDLING, SLOW = QUICK_SECONDS / 2, (QUICK_SECONDS + SLOW_SECONDS) / 2, SLOW_SECONDS * 2
+QUICK, FAIR = QUICK_SECONDS / 2, (QUICK_SECONDS + FAIR_SECONDS) / 2
+MIDDLING, SLOW = (FAIR_SECONDS + SLOW_SECONDS) / 2, SLOW_SECONDS * 2
 
 
 def flow(smallest: int = 100, largest: int = 10_000, connections: int = 8) -> Flow:
-    return Flow(smallest, largest, connections)
+    """Of nodes that have said that they have time."""
+    made = Flow(smallest, largest, connections)
+    made.look(Signs())
+    return made
 
 
 def after(one: Flow, seconds: float, retried: str | None = None, times: int = 1) -> Flow:
@@ -86,6 +96,25 @@ def test_a_node_without_processor_time_is_given_back_what_it_began_with() -> Non
     assert (one.documents, one.connections) == first
 
 
+def test_after_trouble_fair_requests_bring_back_what_it_began_with() -> None:
+    """Elasticsearch is slow for seconds when it has segments to write, and then as fast as before,
+    which for large documents is not quick."""
+    one = flow()
+    first = one.documents, one.connections
+    after(one, FAIR, times=50)
+    assert (one.documents, one.connections) == first
+    after(one, SLOW, times=20)
+    after(one, FAIR, times=50)
+    assert (one.documents, one.connections) == first
+
+
+def test_until_the_nodes_have_said_that_they_have_time_they_are_not_sent_more() -> None:
+    one = Flow(100, 10_000, 8)
+    first = one.documents, one.connections
+    after(one, QUICK, times=50)
+    assert (one.documents, one.connections) == first
+
+
 def test_a_middling_request_changes_nothing() -> None:
     one = flow()
     before = one.documents, one.connections
@@ -130,6 +159,7 @@ def test_sizes_are_within_the_bounds_from_the_start(smallest: int, largest: int)
 def test_a_rate_limit_bounds_the_batch_to_a_seconds_worth(rate: int, largest: int) -> None:
     """But never to less than MIN_BATCH_SIZE."""
     one = Flow.of(BatchingSettings(rate_limit=rate, min_batch_size=100))
+    one.look(Signs())
     assert after(one, QUICK, times=100).documents == largest
 
 

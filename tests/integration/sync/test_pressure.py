@@ -14,9 +14,10 @@ from tests.integration.sync.proxy import Answer
 from tests.integration.sync.test_loader import behind_proxy
 
 CALM: dict[str, Any] = {
+    "os": {"cpu": {"percent": 60}},
     "process": {"cpu": {"percent": 40}},
     "jvm": {"mem": {"heap_used_percent": 50}},
-    "thread_pool": {"write": {"rejected": 7}, "search": {"queue": 0}},
+    "thread_pool": {"write": {"queue": 0, "rejected": 7}, "search": {"queue": 0}},
     "indexing_pressure": {
         "memory": {
             "current": {"combined_coordinating_and_primary_in_bytes": 1},
@@ -97,6 +98,31 @@ def test_a_node_in_trouble_is_sent_less(orders: Orders, figures: dict[str, Any],
     assert set(report.throttled) == {why}
     assert report.batch_size == 1
     assert orders.is_in_step()
+
+
+@pytest.mark.parametrize(
+    ("figures", "busy"),
+    [
+        ({}, False),
+        ({"process__cpu__percent": 92}, True),
+        ({"os__cpu__percent": 92}, True),
+        ({"thread_pool__write__queue": 1}, True),
+    ],
+)
+def test_a_node_without_time_is_told_from_others(
+    orders: Orders, figures: dict[str, Any], busy: bool
+) -> None:
+    say = saying(node(**figures))
+    with (
+        behind_proxy(orders, lambda path, _: say() if path.startswith("/_nodes/stats/") else None),
+        orders.engine() as engine,
+    ):
+        asking = Pressure(engine.client)
+        # What a node tells first is of the time since somebody else has asked.
+        first, signs = asking.look(), asking.look()
+    assert first is not None
+    assert signs is not None
+    assert (first.busy, signs.busy) == (True, busy)
 
 
 def test_only_new_rejections_count(orders: Orders) -> None:
