@@ -65,7 +65,7 @@ fuzz: setup ## Ask the search service whatever there is to ask (SECONDS=600, EXA
 demo: setup ## Load and search the demo's tables (DEMO_EXIT=1: stop after the searches)
 	@$(BIN)/python -m dev.demo
 
-bench: setup ## Measure everything, for half an hour (ROUNDS=5 SCALE=1 SEED= TABLES=: docs/benchmarks.md)
+bench: setup ## Measure everything, for most of an hour (ROUNDS=5 SCALE=1 SEED= TABLES=: docs/benchmarks.md)
 	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SCALE),--scale $(SCALE)) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(TABLES),--tables $(TABLES))
 
