@@ -65,8 +65,8 @@ class Pressure:
         self._has_asked = False
 
     def look(self) -> Signs | None:
-        """What the nodes show now; None while it is too early to ask again, or not allowed, after
-        that was told once: with no signs."""
+        """What the nodes show now; None while it is too early to ask again. Where the role may not
+        ask, no signs once, and None ever after."""
         if not self._may_ask or time.monotonic() - self._looked < LOOK_SECONDS:
             return None
         try:
@@ -78,7 +78,7 @@ class Pressure:
             self._may_ask = error.meta.status in elastic.PASSING
             return None if self._may_ask else Signs()
         except TransportError:
-            return Signs(trouble=f"no word from it within {PATIENCE_SECONDS:.0f} s")
+            return Signs(busy=True, trouble=f"no word from it within {PATIENCE_SECONDS:.0f} s")
         finally:
             self._looked = time.monotonic()
         nodes: Mapping[str, Any] = answer.get("nodes", {})

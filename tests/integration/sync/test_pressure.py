@@ -136,6 +136,13 @@ def test_a_node_that_does_not_answer_in_time_is_sent_less(orders: Orders) -> Non
     assert orders.is_in_step()
 
 
+def test_a_node_that_does_not_answer_has_no_time_for_more(orders: Orders) -> None:
+    with behind_proxy(orders, lambda path, _: "cut"), orders.engine() as engine:
+        signs = Pressure(engine.client).look()
+    assert signs is not None
+    assert signs.busy
+
+
 def test_a_role_that_may_not_ask_loads_all_the_same(orders: Orders) -> None:
     asked = 0
 
