@@ -59,8 +59,8 @@ CHUNK_ROWS = 100_000
 """Rows read in one transaction: snapshots stay short, so that vacuum is not held up."""
 
 AHEAD = 2
-"""A request that takes long keeps no connection idle: so many times as many as are sent at once may
-have ended, or not, since it was sent."""
+"""So many times as many requests as are sent at once are kept until the oldest has ended: one that
+takes long keeps no connection idle."""
 
 CHECKPOINT_SECONDS = 5.0
 """A crash repeats about this much of a load."""
@@ -298,30 +298,29 @@ class PartitionLoad:
     def _send(self, batch: Batch, acknowledged: Acknowledged) -> None:
         batch = transformed(self._document, batch)
         self.report.waited += self._means.rate_limit.wait(batch.rows)
-        self._settle()
-        while not self._has_room():
-            self._wait()
-            self._settle()
+        self._settle_until(self._has_room)
         future = self._means.loader.submit(self._generation, batch)
         self._under_way.append((future, acknowledged))
 
     def _has_room(self) -> bool:
         connections = self._means.flow.connections
-        if len(self._under_way) >= AHEAD * connections:
-            return False
-        return sum(not future.done() for future, _ in self._under_way) < connections
+        return len(self._unfinished()) < connections and len(self._under_way) < AHEAD * connections
+
+    def _unfinished(self) -> list[Future[Outcome]]:
+        return [future for future, _ in self._under_way if not future.done()]
 
     def _wait_for_all(self) -> None:
+        self._settle_until(lambda: not self._under_way)
+
+    def _settle_until(self, enough: Callable[[], bool]) -> None:
         self._settle()
-        while self._under_way:
-            self._wait()
+        while not enough():
+            self._wait_for_any(self._unfinished())
             self._settle()
 
-    def _wait(self) -> None:
-        """For any request to end."""
-        unfinished = [future for future, _ in self._under_way if not future.done()]
+    def _wait_for_any(self, futures: Sequence[Future[Outcome]]) -> None:
         began = time.monotonic()
-        while unfinished and not wait(unfinished, SLOW_SECONDS, FIRST_COMPLETED).done:
+        while futures and not wait(futures, SLOW_SECONDS, FIRST_COMPLETED).done:
             self._means.flow.waiting(began)
 
     def _settle(self) -> None:

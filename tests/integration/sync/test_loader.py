@@ -1,5 +1,6 @@
 """No row and no state of a server stops a load for longer than it has to."""
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -360,26 +361,26 @@ def test_a_server_that_is_away_in_mid_load_is_waited_for(
     assert orders.is_in_step()
 
 
-# PostgreSQL
-
-
 def test_a_request_that_takes_long_keeps_no_connection_idle(orders: Orders) -> None:
     orders.insert(range(1, 61))
-    arrived, others_are_through = 0, threading.Event()
+    arrivals, others_are_through = itertools.count(1), threading.Event()
     waited_in_vain = False
 
     def hold_the_first(_body: bytes) -> None:
-        nonlocal arrived, waited_in_vain
-        arrived += 1
-        if arrived == 1:
+        nonlocal waited_in_vain
+        number = next(arrivals)
+        if number == 1:
             waited_in_vain = not others_are_through.wait(60)
-        elif arrived == 6:
+        elif number == 6:
             others_are_through.set()
 
     with behind_proxy(orders, bulk_only(hold_the_first)):
         orders.sync(min_batch_size=10, max_batch_size=10, pool_size=3)
     assert not waited_in_vain
     assert orders.is_in_step()
+
+
+# PostgreSQL
 
 
 def test_settings_that_are_meant_for_people_do_not_end_a_load(orders: Orders) -> None:
