@@ -75,12 +75,14 @@ class Repair:
         version: int,
         may_delete: int,
         take: Callable[[Outcome], None],
+        partition: str | None = None,
     ) -> None:
         self._means = means
         self._generation = generation
         self._document = document
         self._may_delete = may_delete
         self._take = take
+        self._where = generation.index + (f", partition {partition}" if partition else "")
         self.version = version
         """The highest version so far."""
         self.written = 0
@@ -101,7 +103,7 @@ class Repair:
             self._orphans += batch.deletes - batch.dropped
             if self._orphans > self._may_delete:
                 raise DeletesRefused(
-                    f"{self._generation.index}: more than {self._may_delete:,} documents have no "
+                    f"{self._where}: more than {self._may_delete:,} documents have no "
                     f"row in {self._document.source.table.table} any more; {self.deleted:,} of "
                     "them were deleted. If they are meant to go, allow it once with `pg-es verify "
                     "--repair --max-deletes 100%`, or for the table with `max_deletes`."
@@ -155,7 +157,7 @@ def reconcile(
     with comparing(means, generation, document, scope, level) as comparison:
         found = comparison.sample(sample) if sample else comparison.differences()
         if repair:
-            _repair(means, generation, document, comparison, found, max_deletes, result)
+            _repair(means, generation, document, scope, comparison, found, max_deletes, result)
         else:
             for some in found:
                 result.note(comparison.confirm(some))
@@ -168,6 +170,7 @@ def _repair(
     means: Means,
     generation: Generation,
     document: Document,
+    scope: Scope,
     comparison: Comparison,
     found: Iterable[Differences],
     max_deletes: float,
@@ -181,6 +184,7 @@ def _repair(
         version=means.checkpoints.highest_version(generation),
         may_delete=deletes_allowed(max_deletes, comparison.count_documents()),
         take=dead_letters.settle,
+        partition=scope.partition,
     )
     try:
         for some in found:

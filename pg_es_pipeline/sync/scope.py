@@ -16,11 +16,13 @@ class Scope:
 
     rows: sql.Composable
     documents: dict[str, Any]
+    partition: str | None = None
+    """Whose they are; None: the whole table's."""
 
 
 def whole_table(document: Document) -> Scope:
     """All documents of the index, and the rows that belong to any of its partitions."""
-    return _without_deleted(document, any_of(document.source), {"match_all": {}})
+    return Scope(_without_deleted(document, any_of(document.source)), {"match_all": {}})
 
 
 def one_partition(document: Document, partition: str) -> Scope:
@@ -33,10 +35,11 @@ def one_partition(document: Document, partition: str) -> Scope:
             "so, a transform may change it, or PostgreSQL alone knows. Compare the whole table, "
             "which needs no partition."
         )
-    return _without_deleted(document, predicate(document.source, partition), documents)
+    rows = predicate(document.source, partition)
+    return Scope(_without_deleted(document, rows), documents, partition)
 
 
-def _without_deleted(document: Document, rows: sql.Composable, documents: dict[str, Any]) -> Scope:
-    if document.is_deleted is not None:
-        rows = sql.SQL("({}) AND NOT ({})").format(rows, document.is_deleted)
-    return Scope(rows, documents)
+def _without_deleted(document: Document, rows: sql.Composable) -> sql.Composable:
+    if document.is_deleted is None:
+        return rows
+    return sql.SQL("({}) AND NOT ({})").format(rows, document.is_deleted)

@@ -61,7 +61,7 @@ def test_orphans_are_looked_for_again_when_they_could_not_be_removed(orders: Ord
     orders.table = orders.table.model_copy(update={"max_deletes": 0.1})
 
     for _ in range(2):
-        with pytest.raises(DeletesRefused):
+        with pytest.raises(DeletesRefused, match="partition all"):
             orders.sync()
         assert orders.stale() == {"all": None}
 

@@ -154,7 +154,7 @@ def test_a_table_that_was_emptied_by_mistake_does_not_empty_the_index(plain: Ord
     fill(plain, 200)
     plain.sync()
     plain.pg.execute("TRUNCATE orders")
-    with pytest.raises(DeletesRefused, match="max_deletes"):
+    with pytest.raises(DeletesRefused, match=r"partition all: more than.*max_deletes"):
         plain.sync()
     assert len(documents(plain)) == 200
 
