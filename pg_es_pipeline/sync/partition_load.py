@@ -4,8 +4,8 @@
         ▲                                        │ acknowledged, in order
         └────────────── checkpoint ◀─────────────┘
 
-One thread reads and keeps the books; the loader's threads send. No more batches are in memory than
-there are connections, and one.
+One thread reads and keeps the books; the loader's threads send. Batches are in memory until all
+before them are acknowledged: AHEAD_BYTES of them at most, and one for each connection.
 """
 
 import time
@@ -58,9 +58,9 @@ from pg_es_pipeline.sync.transforming import transformed
 CHUNK_ROWS = 100_000
 """Rows read in one transaction: snapshots stay short, so that vacuum is not held up."""
 
-AHEAD = 2
-"""So many times as many requests as are sent at once are kept until the oldest has ended: one that
-takes long keeps no connection idle."""
+AHEAD_BYTES = 64_000_000
+"""So much is sent behind a request that takes long before it is waited for: Elasticsearch may let
+it write a segment for seconds, and take others meanwhile."""
 
 CHECKPOINT_SECONDS = 5.0
 """A crash repeats about this much of a load."""
@@ -93,6 +93,8 @@ class PartitionLoad:
         self._on_progress = on_progress
         self._dead_letters = DeadLetters(means.client, document.source.table, generation)
         self._under_way: deque[tuple[Future[Outcome], Acknowledged]] = deque()
+        self._bytes_under_way = 0
+        self._unfinished: list[Future[Outcome]] = []
         self._held = False
         self._row_by_row = False
         """Since a chunk failed in blocks, until one is read through."""
@@ -196,7 +198,8 @@ class PartitionLoad:
                 may_delete=deletes_allowed(
                     self._source.table.max_deletes, comparison.count_documents()
                 ),
-                take=self._take,
+                take=self._learn_and_take,
+                partition=checkpoint.partition,
             )
             for found in comparison.differences():
                 self.report.estimate += found.count
@@ -300,14 +303,13 @@ class PartitionLoad:
         self.report.waited += self._means.rate_limit.wait(batch.rows)
         self._settle_until(self._has_room)
         future = self._means.loader.submit(self._generation, batch)
+        self._unfinished.append(future)
         self._under_way.append((future, acknowledged))
+        self._bytes_under_way += len(batch.body)
 
     def _has_room(self) -> bool:
-        connections = self._means.flow.connections
-        return len(self._unfinished()) < connections and len(self._under_way) < AHEAD * connections
-
-    def _unfinished(self) -> list[Future[Outcome]]:
-        return [future for future, _ in self._under_way if not future.done()]
+        is_idle = len(self._unfinished) < self._means.flow.connections
+        return is_idle and self._bytes_under_way < AHEAD_BYTES
 
     def _wait_for_all(self) -> None:
         self._settle_until(lambda: not self._under_way)
@@ -315,36 +317,48 @@ class PartitionLoad:
     def _settle_until(self, enough: Callable[[], bool]) -> None:
         self._settle()
         while not enough():
-            self._wait_for_any(self._unfinished())
+            self._wait_for_any()
             self._settle()
 
-    def _wait_for_any(self, futures: Sequence[Future[Outcome]]) -> None:
+    def _wait_for_any(self) -> None:
         began = time.monotonic()
-        while futures and not wait(futures, SLOW_SECONDS, FIRST_COMPLETED).done:
+        while self._unfinished and not wait(self._unfinished, SLOW_SECONDS, FIRST_COMPLETED).done:
             self._means.flow.waiting(began)
 
     def _settle(self) -> None:
-        """Takes what has ended into the books, in the order of the reading."""
+        """Learns from what has ended, and takes it into the books in the order of the reading."""
+        for future in [one for one in self._unfinished if one.done()]:
+            self._unfinished.remove(future)
+            if not future.exception():
+                self._learn(future.result())
         while self._under_way and self._under_way[0][0].done():
             future, acknowledged = self._under_way[0]
             outcome = future.result()
             self._take(outcome)
             self._under_way.popleft()
+            self._bytes_under_way -= len(outcome.batch.body)
             acknowledged(outcome.batch)
             if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
                 self._save()
+
+    def _learn(self, outcome: Outcome) -> None:
+        """How much to send from now on."""
+        self._means.flow.done(outcome.began, outcome.seconds, outcome.why_again)
+        if signs := self._means.pressure.look():
+            self._means.flow.look(signs)
 
     def _take(self, outcome: Outcome) -> None:
         """Takes what became of a batch into the books. Raises RowsRefused."""
         self._dead_letters.settle(outcome, self._checkpoint.partition)
         flow = self._means.flow
-        flow.done(outcome.began, outcome.seconds, outcome.why_again)
-        if signs := self._means.pressure.look():
-            flow.look(signs)
         self.report.add(outcome)
         self.report.batch_size, self.report.connections = flow.documents, flow.connections
         self.report.throttled = flow.throttled - self._throttled_before
         self._on_progress(self.report)
+
+    def _learn_and_take(self, outcome: Outcome) -> None:
+        self._learn(outcome)
+        self._take(outcome)
 
     def _save(self) -> None:
         self._checkpoint.version = max(self._checkpoint.version, self._version)

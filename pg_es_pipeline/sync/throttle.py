@@ -45,7 +45,7 @@ class Flow:
         """Of the next request; requests at once."""
         self.throttled: Counter[str] = Counter()
         """Why less was sent, and how often."""
-        self._eased = float("-inf")
+        self._eased = self._last_fair = float("-inf")
         # Until the nodes have said what time they have.
         self._busy = True
         self._quick = 0
@@ -68,8 +68,11 @@ class Flow:
         if retried:
             self._ease(began, retried)
         elif seconds > SLOW_SECONDS:
-            self._ease(began, _SLOW)
+            # Elasticsearch lets some requests write segments: it is not slow if later ones are not.
+            if began > self._last_fair:
+                self._ease(began, _SLOW)
         elif seconds < FAIR_SECONDS:
+            self._last_fair = max(self._last_fair, began)
             # Of a node without time, more at once brings no more.
             quick = seconds < QUICK_SECONDS and not self._busy
             documents, connections = self._most if quick else self._first

@@ -71,6 +71,16 @@ def test_what_was_sent_before_less_was_is_no_second_trouble() -> None:
     assert one.throttled.total() == 1
 
 
+def test_a_slow_request_that_later_ones_have_overtaken_is_no_trouble() -> None:
+    one = flow()
+    before = one.documents, one.connections
+    began = time.monotonic()
+    one.done(began, FAIR)
+    one.done(began - 1, SLOW)
+    assert (one.documents, one.connections) == before
+    assert after(one, SLOW).throttled.total() == 1
+
+
 def test_after_trouble_quick_requests_bring_all_of_it_back() -> None:
     one = after(flow(), SLOW, times=20)
     # A small request takes a few hundredths of a second: these are well within ten seconds.
