@@ -1,31 +1,27 @@
 """The benchmark of the search service as a user runs it, so short that its figures mean nothing."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.records import read
-
-ROOT = Path(__file__).parents[2]
+from tests.acceptance.test_benchmarks import run
 
 
 @pytest.mark.slow
-def test_one_command_measures_the_service_beside_elasticsearch(tmp_path: Path) -> None:
+def test_one_command_measures_the_service_beside_elasticsearch_and_the_page_comes_from_its_file(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "bench-search.json"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks.service", "--rounds", "1", "--seed", "7"),
-            *("--scale", "0.01", "--length", "0.001", "--output", str(file)),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+    shown = run(
+        *("benchmarks.service", "--rounds", "1", "--seed", "7"),
+        *("--scale", "0.01", "--length", "0.001", "--output", str(file)),
     )
-    assert done.returncode == 0, done.stderr
     results = read(file)
     assert results.seed == 7
-    assert all(record.name in done.stdout for record in results.records)
+    assert all(record.name in shown for record in results.records)
     assert results.find("8 connections · service · searches").ratio
     assert results.find("overload · neither answered nor turned away").value == 0
+    drawn = run("benchmarks.service.page", str(file))
+    assert "**A short run** (`ROUNDS=1 SCALE=0.01 LENGTH=0.001`)" in drawn
+    assert "| facet of status |" in drawn
