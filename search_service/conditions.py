@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from search_service.caps import Caps
-from search_service.errors import MAX_ERRORS, Error, nearest, shown
+from search_service.errors import MAX_ERRORS, Error, mistake, nearest, shown
 from search_service.fields import DATES, POINTS, STRINGS, WORDS, Field, Fields
 from search_service.values import (
     DATE_FORMAT,
@@ -70,7 +70,7 @@ class Compiler:
 
     def _condition(self, leaf: Field, wanted: object, location: str, depth: int) -> Clause:
         if not isinstance(wanted, dict):
-            return _within(leaf, self._values(leaf, wanted, location))
+            return within(leaf, self._values(leaf, wanted, location))
         operators = _operators(leaf)
         if unknown := [name for name in wanted if name not in operators]:
             if not operators:
@@ -88,7 +88,7 @@ class Compiler:
             return {}
         clauses = []
         if bounds := {name: value for name, value in wanted.items() if name in _BOUNDS}:
-            clauses.append(_within(leaf, self._range(leaf, bounds, location)))
+            clauses.append(within(leaf, self._range(leaf, bounds, location)))
         for name, value in wanted.items():
             if name in _BOUNDS:
                 continue
@@ -185,7 +185,7 @@ class Compiler:
     def _exists(self, leaf: Field, value: object, name: str, location: str) -> Clause:
         if not isinstance(value, bool):
             self._mistake(location, f"expected true or false, got {shown(value)}")
-        clause = _within(leaf, {"exists": {"field": leaf.path}})
+        clause = within(leaf, {"exists": {"field": leaf.path}})
         return clause if value is (name == "exists") else {"bool": {"must_not": [clause]}}
 
     def _prefix(self, leaf: Field, value: object, location: str) -> Clause:
@@ -211,7 +211,7 @@ class Compiler:
         clauses = []
         for position, one in enumerate(values[: self.caps.values + 1]):
             at = f"{location}.all.{position}"
-            clauses.append(_within(leaf, self._any_of(leaf, [one], at, single=True)))
+            clauses.append(within(leaf, self._any_of(leaf, [one], at, single=True)))
         if not clauses or len(values) > self.caps.values:
             self._checked(leaf, values, f"{location}.all")
         # Each of them may be in another one of the nested documents.
@@ -266,8 +266,7 @@ class Compiler:
             self._mistake(location, detail)
 
     def _mistake(self, location: str, detail: str) -> None:
-        if len(self.errors) < MAX_ERRORS:
-            self.errors.append({"location": location, "detail": detail})
+        mistake(self.errors, location, detail)
 
 
 _OPERATORS: dict[str, Callable[[Compiler, Field, object, str], Clause]] = {
@@ -331,7 +330,8 @@ def _unfiltered(leaf: Field) -> str:
     return detail
 
 
-def _within(leaf: Field, clause: Clause) -> Clause:
+def within(leaf: Field, clause: Clause) -> Clause:
+    """The clause on a field, which may be in nested documents."""
     return {"nested": {"path": leaf.nested, "query": clause}} if leaf.nested else clause
 
 

@@ -63,6 +63,12 @@ def invalid(errors: Sequence[Error]) -> ServiceError:
     )
 
 
+def mistake(errors: list[Error], location: str, detail: str) -> None:
+    """Note a mistake, unless there are enough of them."""
+    if len(errors) < MAX_ERRORS:
+        errors.append({"location": location, "detail": detail})
+
+
 def unknown_index(name: str) -> ServiceError:
     """No index of that name is served, whatever Elasticsearch may hold."""
     detail = f"There is no index {shown(name)}. GET /indices lists the indexes there are."

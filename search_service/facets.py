@@ -1,4 +1,7 @@
-"""Facets: how many of the documents that match have which value."""
+"""Facets: how many of the documents that match have which value.
+
+Those of a field in nested documents count the documents that these are in, each of them once.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,12 +9,15 @@ from zoneinfo import available_timezones
 
 from search_service.caps import Caps
 from search_service.conditions import unknown_field
-from search_service.errors import MAX_ERRORS, Error, ServiceError, shown
+from search_service.errors import MAX_ERRORS, Error, ServiceError, mistake, shown
 from search_service.fields import DATES, FLOATS, INTEGERS, Field, Fields
 from search_service.models import DatesFacet, FacetRange, HistogramFacet, RangesFacet, TermsFacet
 from search_service.values import DATE_FORMAT, WrongValueError, check_bound
 
 AnyFacet = TermsFacet | RangesFacet | HistogramFacet | DatesFacet
+
+# Names of aggregations.
+_WITHIN, _DOCUMENTS = "within", "documents"
 
 _NUMBERS = frozenset({*INTEGERS, *FLOATS})
 _SUITABLE = {
@@ -40,7 +46,8 @@ def facet_aggregations(
             detail = f"{leaf.kind} has no facet of the type {facet.type}"
             errors.append({"location": location, "detail": detail})
         else:
-            found[str(number)] = _aggregation(facet, leaf, caps, location, errors)
+            aggregation = _aggregation(facet, leaf, caps, location, errors)
+            found[str(number)] = of_documents(leaf, aggregation)
     return found
 
 
@@ -55,7 +62,7 @@ def facet_results(
     results = {}
     for number, (name, facet) in enumerate(wanted.items()):
         leaf = fields.find(name if facet.field is None else facet.field)
-        result = answer.get(str(number), {})
+        result = by_documents(answer.get(str(number), {}))
         buckets = result.get("buckets", [])
         if len(buckets) > caps.buckets:
             raise too_many_buckets(caps.buckets)
@@ -67,6 +74,31 @@ def facet_results(
         if isinstance(facet, TermsFacet):
             results[name]["others"] = result.get("sum_other_doc_count", 0)
     return results
+
+
+def of_documents(leaf: Field, aggregation: dict[str, Any]) -> dict[str, Any]:
+    """The aggregation, whose buckets `by_documents` takes out: of a field in nested documents, each
+    of them counts the documents that these are in."""
+    if leaf.nested is None:
+        return aggregation
+    counted = {**aggregation, "aggs": {_DOCUMENTS: {"reverse_nested": {}}}}
+    return {"nested": {"path": leaf.nested}, "aggs": {_WITHIN: counted}}
+
+
+def by_documents(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The result of such an aggregation, as that of a field that is not nested."""
+    if _WITHIN not in result:
+        return result
+    inner = result[_WITHIN]
+    buckets = [
+        {**bucket, "doc_count": bucket[_DOCUMENTS]["doc_count"]} for bucket in inner["buckets"]
+    ]
+    return {**inner, "buckets": buckets}
+
+
+def most_frequent(leaf: Field) -> str:
+    """What the values of a field are ordered by, for those of the most documents to come first."""
+    return _DOCUMENTS if leaf.nested else "_count"
 
 
 def too_many_buckets(limit: int) -> ServiceError:
@@ -83,9 +115,9 @@ def _aggregation(
         case TermsFacet():
             if facet.size > caps.buckets:
                 detail = f"a facet has at most {caps.buckets:,} buckets"
-                _mistake(errors, f"{location}.size", detail)
+                mistake(errors, f"{location}.size", detail)
                 return {}
-            order = {"_key": "asc"} if facet.order == "value" else {"_count": "desc"}
+            order = {"_key": "asc"} if facet.order == "value" else {most_frequent(leaf): "desc"}
             formatted = {"format": DATE_FORMAT} if leaf.type in DATES else {}
             return {"terms": {**field, **formatted, "size": facet.size, "order": order}}
         case HistogramFacet():
@@ -93,7 +125,7 @@ def _aggregation(
         case DatesFacet():
             if not _is_zone(facet.time_zone):
                 detail = f"is no time zone: {shown(facet.time_zone)}; give one such as UTC"
-                _mistake(errors, f"{location}.time_zone", detail)
+                mistake(errors, f"{location}.time_zone", detail)
             return {
                 "date_histogram": {
                     **field,
@@ -125,9 +157,9 @@ def _range(one: FacetRange, leaf: Field, location: str, errors: list[Error]) -> 
             if len(errors) < MAX_ERRORS:
                 errors.append(error.at(f"{location}.{name}"))
     if one.from_ is None and one.to is None:
-        _mistake(errors, location, "give from, to, or both")
+        mistake(errors, location, "give from, to, or both")
     if len(order) == 2 and None not in order.values() and order["from"] > order["to"]:
-        _mistake(errors, location, "from is above to; swap them")
+        mistake(errors, location, "from is above to; swap them")
     return bounds
 
 
@@ -157,8 +189,3 @@ def _bucket(kind: str, bucket: Mapping[str, Any]) -> dict[str, Any]:
 def _is_zone(name: str) -> bool:
     # Of the other names without an area, Elasticsearch knows some and some not.
     return name == "UTC" or ("/" in name and name in available_timezones())
-
-
-def _mistake(errors: list[Error], location: str, detail: str) -> None:
-    if len(errors) < MAX_ERRORS:
-        errors.append({"location": location, "detail": detail})

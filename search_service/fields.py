@@ -38,8 +38,8 @@ class Field:
 
     `exact` is the name under which Elasticsearch compares whole values: `title.raw` for a text
     field `title`, elsewhere the path. Where it cannot, the field is not `filterable`. `searched` is
-    whether Elasticsearch has an index of it at all, `nested` the path of the nested documents that
-    it is in.
+    whether Elasticsearch has an index of it at all, `located` whether documents can be put in order
+    by their distance from a place, `nested` the path of the nested documents that it is in.
     """
 
     path: str
@@ -49,6 +49,7 @@ class Field:
     filterable: bool = True
     sortable: bool = True
     searched: bool = True
+    located: bool = False
     nested: str | None = None
 
     @property
@@ -158,9 +159,9 @@ def _leaf(path: str, kind: str, node: Mapping[str, Any], nested: str | None) -> 
         exact,
         whole.get("ignore_above"),
         filterable=comparable and whole.get("index", True),
-        # Nested documents are sorted by in a way of their own.
-        sortable=comparable and whole.get("doc_values", True) and nested is None,
+        sortable=comparable and whole.get("doc_values", True),
         searched=kind not in {"binary", "object", "nested"} and node.get("index", True),
+        located=kind in POINTS and node.get("doc_values", True),
         nested=nested,
     )
 

@@ -142,7 +142,8 @@ def _key(names: Any, fields: Fields) -> tuple[str, ...]:
     if not isinstance(names, list):
         return ()
     found = [fields.ordering(name) for name in names]
-    return tuple(names) if all(field and field.sortable for field in found) else ()
+    ordered = all(field and field.sortable and not field.nested for field in found)
+    return tuple(names) if ordered else ()
 
 
 # An alias with a filter or a routing shows a part of its generation only, and a search of the

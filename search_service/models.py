@@ -20,6 +20,7 @@ MAX_RANGES = 100
 Condition = Annotated[Any, named("Condition")]
 Group = Annotated[Any, named("Group")]
 Bound = Annotated[Any, named("Bound")]
+Order = Annotated[Any, named("Order")]
 Names = Annotated[list[str], Field(min_length=1, max_length=MAX_NAMES)]
 Conditions = Annotated[dict[str, Condition], Field(max_length=MAX_CONDITIONS)]
 
@@ -164,9 +165,9 @@ class Page(_Request):
     exclude_fields: list[str] | None = Field(
         default=None, max_length=MAX_NAMES, description="Fields to leave out of those."
     )
-    sort_by: dict[str, Literal["asc", "desc"]] = Field(
+    sort_by: dict[str, Order] = Field(
         default_factory=dict,
-        description="Direction by field, the first key first. Documents without a value come last. "
+        description="Order by field, the first key first. Documents without a value come last. "
         "The table's key decides between equals, so that pages are stable. With q, `_score` is the "
         "relevance; absent: by relevance with q, else by the key.",
     )

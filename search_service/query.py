@@ -3,25 +3,28 @@
 Pure functions: the same request and mapping give the same query, and no server is asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from search_service.caps import Caps
 from search_service.conditions import Clause, Compiler, text_problem, unknown_field
 from search_service.cursors import Place, Step
-from search_service.errors import MAX_ERRORS, Error, bad_cursor, beyond_window, invalid
+from search_service.errors import Error, bad_cursor, beyond_window, invalid, mistake, shown
 from search_service.facets import facet_aggregations
 from search_service.fields import DATES, FLOATS, INTEGERS, WORDS, Field, Fields
 from search_service.indices import Index
 from search_service.models import CountRequest, Highlight, Matching, Page, SearchRequest, Text
-from search_service.values import WrongValueError, check
+from search_service.values import WrongValueError, check, point
 
 # Types whose indexed form may be coarser than the column's: `date` keeps milliseconds, the others
 # the nearest float. Two rows with different keys can look alike in them.
 _COARSE = frozenset({"date", *FLOATS})
 _HIGHLIGHTED = 100_000  # characters of a value that fragments are looked for in
 _CAPS = Caps()
+_DIRECTIONS = ("asc", "desc")
+_OF_A_DOCUMENT = frozenset({"_score", "_seq_no", "_shard_doc"})
+"""What documents are sorted by that no field of theirs has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +245,9 @@ def _text_fields(
         if leaf is None:
             unknown_field(fields, name, location, errors)
         elif leaf.type not in WORDS or not leaf.searched or leaf.nested:
-            if len(errors) < MAX_ERRORS:
-                nested = " in nested documents" if leaf.nested else ""
-                detail = f"{leaf.kind}{nested} has no words to look for; name a text field"
-                errors.append({"location": f"{location}.{name[:255]}", "detail": detail})
+            nested = " in nested documents" if leaf.nested else ""
+            detail = f"{leaf.kind}{nested} has no words to look for; name a text field"
+            mistake(errors, f"{location}.{name[:255]}", detail)
         else:
             # In the list that Elasticsearch takes, these two have a meaning.
             found.append(name.replace("*", "\\*").replace("^", "\\^"))
@@ -310,27 +312,50 @@ def _check_size(size: int, index: Index, more: int, location: str) -> None:
 
 
 def _sort(
-    directions: dict[str, Any], index: Index, errors: list[Error], scored: bool = False
+    wanted: Mapping[str, Any], index: Index, errors: list[Error], scored: bool = False
 ) -> list[dict[str, Any]]:
     sort: list[dict[str, Any]] = []
-    if scored and not directions:
-        directions = {"_score": "desc"}
-    for name, direction in directions.items():
+    if scored and not wanted:
+        wanted = {"_score": "desc"}
+    for name, order in wanted.items():
         field = index.fields.find(name)
-        if name == "_score" and scored and field is None:
-            sort.append({"_score": {"order": direction}})
-        elif field is None:
+        location = f"sort_by.{name[:255]}"
+        if field is None and not (name == "_score" and scored):
             unknown_field(index.fields, name, "sort_by", errors)
-        elif not field.sortable:
-            detail = f"{field.kind} cannot be sorted by"
-            errors.append({"location": f"sort_by.{name[:255]}", "detail": detail})
+        elif field is not None and field.located:
+            sort += _by_distance(field, order, location, errors)
+        elif field is not None and not field.sortable:
+            mistake(errors, location, f"{field.kind} cannot be sorted by")
+        elif order not in _DIRECTIONS:
+            mistake(errors, location, f'expected "asc" or "desc", got {shown(order)}')
+        elif field is None:
+            sort.append({"_score": {"order": order}})
         else:
-            sort.append({field.exact: {"order": direction, "missing": "_last"}})
+            sort.append({field.exact: {"order": order, "missing": "_last", **_nested(field)}})
     key = _key(index)
-    sort += [{field.exact: {"order": "asc"}} for field in key if field.path not in directions]
+    sort += [{field.exact: {"order": "asc"}} for field in key if field.path not in wanted]
     if any(field.type in _COARSE for field in key):
         sort.append({"_seq_no": {"order": "asc"}})
     return sort
+
+
+def _by_distance(
+    field: Field, order: Any, location: str, errors: list[Error]
+) -> list[dict[str, Any]]:
+    """The nearest first. A document without a place is infinitely far away."""
+    if not isinstance(order, dict) or order.keys() != {"near"}:
+        mistake(errors, location, 'expected {"near": {"lat": 52.5, "lon": 13.4}}')
+        return []
+    try:
+        centre = point(order["near"])
+    except WrongValueError as error:
+        errors.append(error.at(f"{location}.near"))
+        return []
+    return [{"_geo_distance": {field.path: centre, "order": "asc", **_nested(field)}}]
+
+
+def _nested(field: Field) -> dict[str, Any]:
+    return {"nested": {"path": field.nested}} if field.nested else {}
 
 
 def _reversed(sort: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -338,9 +363,13 @@ def _reversed(sort: list[dict[str, Any]]) -> list[dict[str, Any]]:
     turned = []
     for entry in sort:
         ((name, how),) = entry.items()
-        other = {"order": "desc" if how["order"] == "asc" else "asc"}
+        ascending = how["order"] == "asc"
+        other = {**how, "order": "desc" if ascending else "asc"}
         if not name.startswith("_") or "missing" in how:
             other["missing"] = "_first"
+        if name not in _OF_A_DOCUMENT:
+            # Of several values, the one that counts there counts on the way back as well.
+            other["mode"] = "min" if ascending else "max"
         turned.append({name: other})
     return turned
 

@@ -86,6 +86,11 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "description": "The places between two corners.",
         **_object("top_left", "bottom_right", top_left=_ref("Point"), bottom_right=_ref("Point")),
     },
+    "Order": {
+        "description": "The direction; of a field of places, the nearest to a place come first.",
+        "anyOf": [{"enum": ["asc", "desc"]}, _ref("Nearest")],
+    },
+    "Nearest": _object("near", near=_ref("Point")),
     "Group": {
         "description": "`all`, `any` or `none` of its members hold, which are groups, or "
         "conditions by field as in query_fields.",

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from search_service.conditions import unknown_field
+from search_service.conditions import unknown_field, within
 from search_service.errors import Error, invalid
+from search_service.facets import by_documents, of_documents
 from search_service.fields import STRINGS, WORDS
 from search_service.indices import Index
 from search_service.query import restricted
@@ -33,18 +34,19 @@ def suggest_body(index: Index, path: str, prefix: str, size: int) -> dict[str, A
     except WrongValueError as error:
         raise invalid([error.at("prefix")]) from None
     begins = {"prefix": {leaf.exact: {"value": prefix, "case_insensitive": True}}}
+    values = {"terms": {"field": leaf.exact, "size": size * _MORE}}
     return {
-        "query": restricted(index, [begins]),
+        "query": restricted(index, [within(leaf, begins)]),
         "size": 0,
         "track_total_hits": False,
         "terminate_after": _LOOKED_AT,
-        "aggs": {"values": {"terms": {"field": leaf.exact, "size": size * _MORE}}},
+        "aggs": {"values": of_documents(leaf, values)},
     }
 
 
 def suggestions(answer: dict[str, Any], prefix: str, size: int) -> list[dict[str, Any]]:
     """The values in an answer that begin with the text, whatever its case."""
-    buckets = answer.get("values", {}).get("buckets", [])
+    buckets = by_documents(answer.get("values", {})).get("buckets", [])
     begun = prefix.lower()
     return [
         {"value": bucket["key"], "count": bucket["doc_count"]}

@@ -1,6 +1,6 @@
 /** The filters beside the results: values to tick, bounds to set, and how many documents have what. */
 
-import { Exact, ask } from "./api.js";
+import { ask, pick } from "./api.js";
 import { counted, el, plain } from "./view.js";
 
 const NUMBERS = /^(byte|short|integer|long|unsigned_long|half_float|float|double|scaled_float)$/;
@@ -119,8 +119,8 @@ class Section {
   async facet(filter = EMPTY, signal) {
     if (this.kind === "values") return { type: "terms", size: this.size };
     this.extent ??= await this.measure(signal);
-    const number = this.kind === "number" ? Number : (text) => Date.parse(text.slice(0, 10));
-    const [low, high] = this.extent.map((text) => (text === null ? NaN : number(String(text))));
+    const number = this.number;
+    const [low, high] = this.extent;
     const past = this.kind === "date" ? DAY : 0;
     const from = Math.max(low, filter.from ? number(filter.from) : low);
     const to = Math.min(high, filter.to ? number(filter.to) : high) + past;
@@ -145,10 +145,16 @@ class Section {
       index, sort_by: { [this.name]: direction }, facets: {}, fields: [this.name], page_size: 1,
     }));
     const { content } = await ask("search/many", { body: { searches }, signal });
-    return content.results.map(({ data: [document] }) => {
-      const [value] = document ? [pickFirst(document)] : [null];
-      return value;
+    const extremes = [Math.min, Math.max];
+    return content.results.map(({ data: [document] }, end) => {
+      const values = [pick(document, this.name) ?? []].flat().filter((value) => value !== null);
+      return values.length ? extremes[end](...values.map((value) => this.number(String(value)))) : NaN;
     });
+  }
+
+  /** The number, or the day in milliseconds, that a text stands for. */
+  get number() {
+    return this.kind === "number" ? Number : (text) => Date.parse(text.slice(0, 10));
   }
 
   show(result, filter = EMPTY) {
@@ -246,12 +252,4 @@ class Section {
     const last = /float|double/.test(this.type) ? end : end - 1;
     return [start, last].map((number) => String(Number(number.toPrecision(12))));
   }
-}
-
-function pickFirst(document) {
-  const [value] = Object.values(document);
-  if (value !== null && typeof value === "object" && !(value instanceof Exact)) {
-    return Array.isArray(value) ? (value[0] ?? null) : pickFirst(value);
-  }
-  return value ?? null;
 }

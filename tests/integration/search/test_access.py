@@ -164,6 +164,7 @@ def asks(index: str, field: str) -> dict[str, Ask]:
         "fields": search(fields=[field]),
         "exclude": search(exclude_fields=[field]),
         "sort": search(sort_by={field: "asc"}),
+        "nearest": search(sort_by={field: {"near": {"lat": 1, "lon": 1}}}),
         "sort copy": search(sort_by={f"{field}.raw": "asc"}),
         "full text": search(q={"text": "x", "fields": [field]}),
         "weights": search(q={"text": "x", "fields": {field: 2.0}}),

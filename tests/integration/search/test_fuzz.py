@@ -37,11 +37,17 @@ FIELDS: dict[str, Any] = {
     "host": {"type": "ip"},
     "labels": {"type": "flattened"},
     "person": {"properties": {"name": TEXT, "pin": {"type": "integer"}}},
+    "lines": {
+        "type": "nested",
+        "properties": {"sku": {"type": "keyword"}, "pin": {"type": "integer"}},
+    },
     "secret": TEXT,
     "code": {"type": "keyword"},
 }
-HIDDEN = ["secret", "code", "person.pin"]
-SHOWN = [name for name in FIELDS if name not in {*HIDDEN, "person"}] + ["person.name"]
+HIDDEN = ["secret", "code", "person.pin", "lines.pin"]
+SHOWN = [name for name in FIELDS if name not in {*HIDDEN, "person", "lines"}]
+SHOWN += ["person.name", "lines.sku"]
+NEAREST = {"near": {"lat": 3, "lon": -3.5}}
 
 
 def documents() -> list[dict[str, Any]]:
@@ -61,6 +67,10 @@ def documents() -> list[dict[str, Any]]:
                 "host": f"10.0.0.{number}",
                 "labels": {"color": "red" if mine else CANARY},
                 "person": {"name": f"person {number}", "pin": HIDDEN_NUMBER},
+                "lines": [
+                    {"sku": f"a {number % 4}" if mine else CANARY, "pin": HIDDEN_NUMBER},
+                    {"sku": f"z {number % 5}" if mine else CANARY, "pin": HIDDEN_NUMBER},
+                ],
                 "secret": f"{CANARY} in {number}",
                 "code": f"{CANARY}-{number}",
             }
@@ -130,7 +140,9 @@ texts = st.one_of(
 names = st.one_of(
     st.sampled_from(SHOWN),
     st.sampled_from(HIDDEN),
-    st.sampled_from(["labels.color", "secret.raw", "_pg_es", "_id", "_source", "*", "person"]),
+    st.sampled_from(
+        ["labels.color", "secret.raw", "_pg_es", "_id", "_source", "*", "person", "lines"]
+    ),
     st.text(max_size=8),
 )
 scalars = st.one_of(
@@ -204,7 +216,9 @@ facets = st.dictionaries(
     max_size=2,
 )
 sorts = st.dictionaries(
-    st.one_of(names, st.just("_score")), st.sampled_from(["asc", "desc", ""]), max_size=2
+    st.one_of(names, st.just("_score")),
+    st.one_of(st.sampled_from(["asc", "desc", NEAREST]), scalars),
+    max_size=2,
 )
 optional = {
     "q": st.one_of(
@@ -287,7 +301,9 @@ def test_no_address_breaks_or_leaks(
 
 @fuzzed
 @given(
-    sort=st.dictionaries(st.sampled_from(SHOWN), st.sampled_from(["asc", "desc"]), max_size=2),
+    sort=st.dictionaries(
+        st.sampled_from(SHOWN), st.sampled_from(["asc", "desc", NEAREST]), max_size=2
+    ),
     size=st.integers(1, 5),
     place=st.floats(0, 1, exclude_max=True),
     mark=st.text(
@@ -295,7 +311,7 @@ def test_no_address_breaks_or_leaks(
     ),
 )
 def test_a_walk_shows_each_row_once_and_no_cursor_can_be_changed(
-    service: Service, sort: dict[str, str], size: int, place: float, mark: str
+    service: Service, sort: dict[str, Any], size: int, place: float, mark: str
 ) -> None:
     body = {"index": service.index, "sort_by": sort, "page_size": size, "pagination": "cursor"}
     answer = safe(service.post("/search", body), body)

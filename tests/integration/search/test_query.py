@@ -184,6 +184,11 @@ async def test_groups_combine_conditions(
         ({"q": {"text": "a", "minimum_match": 2}}, "q", "operator any"),
         ({"highlight": True}, "body", "give q"),
         ({"facets": {"labels": {"type": "terms"}}}, "facets.labels", "flattened"),
+        ({"facets": {"place": {"type": "terms"}}}, "facets.place", "geo_point"),
+        ({"sort_by": {"amount": "up"}}, "sort_by.amount", '"asc" or "desc", got "up"'),
+        ({"sort_by": {"amount": {"near": {"lat": 1, "lon": 1}}}}, "sort_by.amount", '"asc"'),
+        ({"sort_by": {"place": "asc"}}, "sort_by.place", '{"near": {"lat"'),
+        ({"sort_by": {"place": {"near": {"lat": 91, "lon": 1}}}}, "sort_by.place.near", "to 90"),
         ({"facets": {"nam": {"type": "terms"}}}, "facets.nam.nam", '"name"'),
         ({"pagination": "cursor", "page": 2}, "body", "leave page out"),
     ],
@@ -311,6 +316,48 @@ async def test_counts_by_facets(service: AsyncClient, things: str) -> None:
             ]
         },
     }
+
+
+async def test_counts_documents_by_what_is_nested_in_them(
+    service: AsyncClient, make_index: Any
+) -> None:
+    documents = [
+        {"id": 1, "lines": [{"sku": "a", "count": 1}] * 5},
+        {"id": 2, "lines": [{"sku": "b", "count": 2}, {"sku": "c", "count": 12}]},
+        {"id": 3, "lines": [{"sku": "b", "count": 3}]},
+        {"id": 4},
+    ]
+    fields = {"id": FIELDS["id"], "lines": FIELDS["lines"]}
+    index = make_index("nested", fields, documents, key=["id"])
+    answer = await answered(
+        service,
+        index,
+        facets={
+            "lines.sku": {"type": "terms", "size": 2},
+            "sizes": {"type": "histogram", "field": "lines.count", "interval": 10},
+            "large": {"type": "ranges", "field": "lines.count", "ranges": [{"from": 3}]},
+        },
+    )
+    assert answer["facets"] == {
+        # By documents, however many lines these have.
+        "lines.sku": {
+            "buckets": [{"value": "b", "count": 2}, {"value": "a", "count": 1}],
+            "others": 1,
+        },
+        "sizes": {"buckets": [{"value": 0, "count": 3}, {"value": 10, "count": 1}]},
+        "large": {"buckets": [{"from": 3, "count": 2}]},
+    }
+    parameters = {"field": "lines.sku", "prefix": "A"}
+    answer = await service.get(f"/search/{index}/suggest", params=parameters)
+    assert answer.json() == {"suggestions": [{"value": "a", "count": 1}]}
+
+
+async def test_the_nearest_come_first(service: AsyncClient, make_index: Any) -> None:
+    documents = [{"id": n, "place": {"lat": 50 + n, "lon": 13}} for n in range(5)] + [{"id": 5}]
+    fields = {"id": FIELDS["id"], "place": FIELDS["place"]}
+    index = make_index("near", fields, documents, key=["id"])
+    nearest = {"place": {"near": {"lat": 52.1, "lon": 13}}}
+    assert await found(service, index, sort_by=nearest) == [2, 3, 1, 4, 0, 5]
 
 
 async def test_a_facet_that_is_too_fine_is_refused(service: AsyncClient, make_index: Any) -> None:
