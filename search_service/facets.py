@@ -77,8 +77,8 @@ def facet_results(
 
 
 def of_documents(leaf: Field, aggregation: dict[str, Any]) -> dict[str, Any]:
-    """The aggregation, whose buckets `by_documents` takes out: of a field in nested documents, each
-    of them counts the documents that these are in."""
+    """The aggregation, made to count documents: of a field in nested ones, those that these are in.
+    `by_documents` reads its result."""
     if leaf.nested is None:
         return aggregation
     counted = {**aggregation, "aggs": {_DOCUMENTS: {"reverse_nested": {}}}}

@@ -88,7 +88,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "Order": {
         "description": "The direction; of a field of places, the nearest to a place come first.",
-        "anyOf": [{"enum": ["asc", "desc"]}, _ref("Nearest")],
+        "anyOf": [{"type": "string", "enum": ["asc", "desc"]}, _ref("Nearest")],
     },
     "Nearest": _object("near", near=_ref("Point")),
     "Group": {
