@@ -1,6 +1,6 @@
 /** The filters beside the results: values to tick, bounds to set, and how many documents have what. */
 
-import { ask, pick } from "./api.js";
+import { Exact, ask, pick } from "./api.js";
 import { counted, el, plain } from "./view.js";
 
 const NUMBERS = /^(byte|short|integer|long|unsigned_long|half_float|float|double|scaled_float)$/;

@@ -24,4 +24,4 @@ def test_one_command_measures_the_service_beside_elasticsearch_and_the_page_come
     assert results.find("overload · neither answered nor turned away").value == 0
     drawn = run("benchmarks.service.page", str(file))
     assert "**A short run** (`ROUNDS=1 SCALE=0.01 LENGTH=0.001`)" in drawn
-    assert "| facet of status |" in drawn
+    assert "| facet of status · p50 |" in drawn
