@@ -8,6 +8,7 @@ Elasticsearch, and its cursors expire with it.
 """
 
 import base64
+import binascii
 import hashlib
 import time
 from collections.abc import Sequence
@@ -87,11 +88,14 @@ class Seal:
         """
         try:
             token = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+            # What base64 skips, or has no use for, would be read as the same cursor.
+            if base64.urlsafe_b64encode(base64.urlsafe_b64decode(token)) != token:
+                raise InvalidToken
             content = self._fernet.decrypt(token)
             if expires and time.time() - self._fernet.extract_timestamp(token) > self._ttl:
                 raise expired_cursor("has expired")
             return msgspec.json.decode(content, type=kind)
-        except (InvalidToken, UnicodeEncodeError):
+        except (InvalidToken, UnicodeEncodeError, binascii.Error):
             raise bad_cursor("is damaged, or from before the service's secret changed") from None
         except msgspec.DecodeError:
             raise bad_cursor("belongs to another kind of pages") from None

@@ -1,5 +1,6 @@
 """Cursors, without a server."""
 
+import string
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from search_service.errors import ServiceError
 from search_service.pages import KeyedHit
 
 KEY = ("id", "at")
+ALPHABET = string.ascii_letters + string.digits + "-_"
 SEAL = Seal(["a secret of the tests"], 60)
 
 
@@ -79,6 +81,17 @@ def test_a_cursor_of_a_walk_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ServiceError, match="has expired") as refused:
         SEAL.open(cursor, Step, expires=True)
     assert refused.value.status == 410
+
+
+@pytest.mark.parametrize("length", range(48))
+def test_a_cursor_has_one_spelling(length: int) -> None:
+    """Base64 skips other characters, and the last one may have bits that it does not use."""
+    cursor = SEAL.close(Step("s" * length))
+    spellings = [cursor[:-1] + other for other in ALPHABET if other != cursor[-1]]
+    for other in (*spellings, f"{cursor[:9]}.{cursor[9:]}", f"{cursor[:9]}...={cursor[9:]}"):
+        with pytest.raises(ServiceError) as refused:
+            SEAL.open(other, Step)
+        assert refused.value.status == 400
 
 
 def test_a_secret_is_changed_without_losing_cursors() -> None:
