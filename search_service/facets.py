@@ -96,7 +96,7 @@ def by_documents(result: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**inner, "buckets": buckets}
 
 
-def most_frequent(leaf: Field) -> str:
+def _most_frequent(leaf: Field) -> str:
     """What the values of a field are ordered by, for those of the most documents to come first."""
     return _DOCUMENTS if leaf.nested else "_count"
 
@@ -117,7 +117,7 @@ def _aggregation(
                 detail = f"a facet has at most {caps.buckets:,} buckets"
                 mistake(errors, f"{location}.size", detail)
                 return {}
-            order = {"_key": "asc"} if facet.order == "value" else {most_frequent(leaf): "desc"}
+            order = {"_key": "asc"} if facet.order == "value" else {_most_frequent(leaf): "desc"}
             formatted = {"format": DATE_FORMAT} if leaf.type in DATES else {}
             return {"terms": {**field, **formatted, "size": facet.size, "order": order}}
         case HistogramFacet():

@@ -3,28 +3,22 @@
 Pure functions: the same request and mapping give the same query, and no server is asked.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from search_service.caps import Caps
 from search_service.conditions import Clause, Compiler, text_problem, unknown_field
 from search_service.cursors import Place, Step
-from search_service.errors import Error, bad_cursor, beyond_window, invalid, mistake, shown
+from search_service.errors import Error, beyond_window, invalid, mistake
 from search_service.facets import facet_aggregations
-from search_service.fields import DATES, FLOATS, INTEGERS, WORDS, Field, Fields
+from search_service.fields import WORDS, Fields
 from search_service.indices import Index
 from search_service.models import CountRequest, Highlight, Matching, Page, SearchRequest, Text
-from search_service.values import WrongValueError, check, point
+from search_service.sorting import check_after, reversed_sort, sort_of
 
-# Types whose indexed form may be coarser than the column's: `date` keeps milliseconds, the others
-# the nearest float. Two rows with different keys can look alike in them.
-_COARSE = frozenset({"date", *FLOATS})
 _HIGHLIGHTED = 100_000  # characters of a value that fragments are looked for in
 _CAPS = Caps()
-_DIRECTIONS = ("asc", "desc")
-_OF_A_DOCUMENT = frozenset({"_score", "_seq_no", "_shard_doc"})
-"""What documents are sorted by that no field of theirs has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +74,7 @@ def step_body(body: dict[str, Any], step: Step, point: str, keep_alive: str) -> 
     sort = [*body["sort"], {"_shard_doc": {"order": "asc"}}]
     return {
         **body,
-        "sort": _reversed(sort) if step.backwards else sort,
+        "sort": reversed_sort(sort) if step.backwards else sort,
         "pit": {"id": point, "keep_alive": keep_alive},
         "track_total_hits": step.total is None,
         **({} if step.begins else {"search_after": step.after}),
@@ -99,7 +93,7 @@ def export_body(
     filters, text = _matching(request, index, caps, errors)
     selection = _select(index.fields, page.fields, page.exclude_fields, errors)
     # Without a wish, the order of storage is the fastest.
-    sort = _sort(page.sort_by, index, errors, text is not None) if page.sort_by else []
+    sort = sort_of(page.sort_by, index, errors, text is not None) if page.sort_by else []
     if errors:
         raise invalid(errors)
     return {
@@ -150,13 +144,13 @@ def scroll_body(
     _check_size(size, index, len(place.given) + 1, "size")
     body: dict[str, Any] = {
         "query": restricted(index, []),
-        "sort": _sort({}, index, []),
+        "sort": sort_of({}, index, []),
         "size": size,
         "_source": selection.source,
         "track_total_hits": True,
     }
     if place.after is not None:
-        body["search_after"] = _check_after(index, place.after)
+        body["search_after"] = check_after(index, place.after)
     return body
 
 
@@ -178,7 +172,7 @@ def select(
 def _body(request: SearchRequest, index: Index, caps: Caps) -> dict[str, Any]:
     errors: list[Error] = []
     filters, text = _matching(request, index, caps, errors)
-    sort = _sort(request.sort_by, index, errors, text is not None)
+    sort = sort_of(request.sort_by, index, errors, text is not None)
     selection = _select(index.fields, request.fields, request.exclude_fields, errors)
     body: dict[str, Any] = {
         "query": restricted(index, filters, text),
@@ -309,101 +303,3 @@ def _check_size(size: int, index: Index, more: int, location: str) -> None:
     if size > index.window:
         detail = f"the largest page of this index has {index.window - more:,} documents"
         raise invalid([{"location": location, "detail": detail}])
-
-
-def _sort(
-    wanted: Mapping[str, Any], index: Index, errors: list[Error], scored: bool = False
-) -> list[dict[str, Any]]:
-    sort: list[dict[str, Any]] = []
-    if scored and not wanted:
-        wanted = {"_score": "desc"}
-    for name, order in wanted.items():
-        field = index.fields.find(name)
-        location = f"sort_by.{name[:255]}"
-        if field is None and not (name == "_score" and scored):
-            unknown_field(index.fields, name, "sort_by", errors)
-        elif field is not None and field.located:
-            sort += _by_distance(field, order, location, errors)
-        elif field is not None and not field.sortable:
-            mistake(errors, location, f"{field.kind} cannot be sorted by")
-        elif order not in _DIRECTIONS:
-            mistake(errors, location, f'expected "asc" or "desc", got {shown(order)}')
-        elif field is None:
-            sort.append({"_score": {"order": order}})
-        else:
-            sort.append({field.exact: {"order": order, "missing": "_last", **_nested(field)}})
-    key = _key(index)
-    sort += [{field.exact: {"order": "asc"}} for field in key if field.path not in wanted]
-    if any(field.type in _COARSE for field in key):
-        sort.append({"_seq_no": {"order": "asc"}})
-    return sort
-
-
-def _by_distance(
-    field: Field, order: Any, location: str, errors: list[Error]
-) -> list[dict[str, Any]]:
-    """The nearest first. A document without a place is infinitely far away."""
-    if not isinstance(order, dict) or order.keys() != {"near"}:
-        mistake(errors, location, 'expected {"near": {"lat": 52.5, "lon": 13.4}}')
-        return []
-    try:
-        centre = point(order["near"])
-    except WrongValueError as error:
-        errors.append(error.at(f"{location}.near"))
-        return []
-    return [{"_geo_distance": {field.path: centre, "order": "asc", **_nested(field)}}]
-
-
-def _nested(field: Field) -> dict[str, Any]:
-    return {"nested": {"path": field.nested}} if field.nested else {}
-
-
-def _reversed(sort: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same order from its other end; a key's documents without a value come last, too."""
-    turned = []
-    for entry in sort:
-        ((name, how),) = entry.items()
-        ascending = how["order"] == "asc"
-        other = {**how, "order": "desc" if ascending else "asc"}
-        if not name.startswith("_") or "missing" in how:
-            other["missing"] = "_first"
-        if name not in _OF_A_DOCUMENT:
-            # Of several values, the one that counts there counts on the way back as well.
-            other["mode"] = "min" if ascending else "max"
-        turned.append({name: other})
-    return turned
-
-
-def _key(index: Index) -> list[Field]:
-    return [field for path in index.key if (field := index.fields.ordering(path))]
-
-
-def _check_after(index: Index, after: Sequence[Any]) -> list[Any]:
-    key = _key(index)
-    kinds = [field.type for field in key]
-    if any(kind in _COARSE for kind in kinds):
-        kinds.append("long")
-    if len(after) != len(kinds) or not all(map(_suits, kinds, after)):
-        raise bad_cursor("does not fit the index's key")
-    return list(after)
-
-
-def _suits(kind: str, value: object) -> bool:
-    """Whether Elasticsearch gives such a sort value for the type, and so takes it back."""
-    if kind in DATES:
-        kind = "long"
-    if kind == "boolean":
-        return isinstance(value, bool) or (type(value) is int and value in {0, 1})
-    if kind in INTEGERS:
-        right = type(value) is int
-    elif kind in FLOATS:
-        right = type(value) in {int, float}
-    else:
-        right = isinstance(value, str) and not (kind == "ip" and "/" in value)
-    if not right:
-        return False
-    try:
-        check(Field("", kind, ""), value)
-    except WrongValueError:
-        return False
-    return True
