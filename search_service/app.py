@@ -1,5 +1,6 @@
 """The application: one way to Elasticsearch and one catalog for its lifetime."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from search_service.cursors import Seal
 from search_service.elastic import Elastic
 from search_service.errors import install_handlers
 from search_service.freshness import FreshnessCache
+from search_service.gate import Gate
 from search_service.indices import Catalog
 from search_service.limits import Limiter, parse_rates
 from search_service.metrics import Metrics
@@ -49,9 +51,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     metrics = Metrics()
     traces = tracer()
+    width = settings.search_max_concurrency
+    lane = Lane(width)
+    gate = Gate(lane, metrics)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Gate]]:
         breaker = Breaker()
         async with Elastic(settings, breaker) as elastic:
             catalog = Catalog(elastic)
@@ -65,7 +70,10 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.breaker = breaker
             app.state.metrics = metrics
             app.state.freshness = FreshnessCache(elastic, catalog, metrics, settings.search_timeout)
-            yield
+            watching = asyncio.create_task(gate.watch())
+            # For Protocol.
+            yield {"gate": gate}
+            watching.cancel()
             await points.closed()
         await limiter.close()
         metrics.close()
@@ -90,13 +98,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(page.router)
     install_handlers(app)
     openapi.complete(app, closed=callers.closed)
-    width = settings.search_max_concurrency
     # The last is the outermost.
     app.add_middleware(Direct, handlers=app.exception_handlers)
     app.add_middleware(middleware.Compress, minimum_size=COMPRESSED, compresslevel=4)
     app.add_middleware(
         middleware.Admit,
-        lane=Lane(width),
+        lane=lane,
         exports=Lane(max(1, width // EXPORTS)),
         patience=settings.search_timeout,
         metrics=metrics,

@@ -44,6 +44,11 @@ def is_public(path: str) -> bool:
     return path in PUBLIC or path in PROBES or path.startswith(_PUBLIC_FOLDERS)
 
 
+def is_export(path: str) -> bool:
+    """Whether a path is that of an export, which have a lane of their own."""
+    return path.endswith("/export")
+
+
 class Observe:
     """Gives a request its id, logs and counts it, and answers what nothing else has caught."""
 
@@ -66,9 +71,9 @@ class Observe:
     async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         state = scope.setdefault("state", {})
-        request_id = state["request_id"] = _request_id(scope["headers"])
+        named = state["request_id"] = request_id(scope["headers"])
         headers: dict[str, str] = state.setdefault("headers", {})
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        structlog.contextvars.bind_contextvars(request_id=named)
         status = size = 0
 
         async def answer(message: Message) -> None:
@@ -77,7 +82,7 @@ class Observe:
                 status = state["status"] = message["status"]
                 message["headers"] = [
                     *message.get("headers", ()),
-                    (b"x-request-id", request_id.encode()),
+                    (b"x-request-id", named.encode()),
                     *((name.encode(), value.encode()) for name, value in headers.items()),
                 ]
             else:
@@ -198,7 +203,7 @@ class Admit:
             message, unread = unread, None
             return message
 
-        lane = self.exports if scope["path"].endswith("/export") else self.lane
+        lane = self.exports if is_export(scope["path"]) else self.lane
         try:
             body = await _body(scope, receive, self.patience)
             if body is None:
@@ -241,8 +246,8 @@ async def _body(scope: Scope, receive: Receive, patience: float) -> bytes | None
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The client's own, unless it could break a log or a header."""
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """A request's id: the client's own, unless it could break a log or a header."""
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return value.decode()

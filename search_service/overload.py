@@ -18,6 +18,12 @@ log = structlog.get_logger(__name__)
 QUEUE_SECONDS = 0.025
 """What a request waits for its turn at most: who is turned away is to know it within 50 ms."""
 
+NARROWEST = 8
+"""Requests under way that keep a process busy: with more, all of them only take longer."""
+
+LATE = 0.005
+"""Seconds by which the work of a process is late when it has more than it can do."""
+
 FAILURES = 5
 """Failures of Elasticsearch in a row after which it is left alone."""
 
@@ -25,7 +31,8 @@ PAUSE = 2.0
 """Seconds for which it is left alone, before a single request tries it again."""
 
 
-def _overloaded() -> ServiceError:
+def overloaded() -> ServiceError:
+    """There is no room for a request."""
     detail = "More searches are under way than this service can do at once. Try again in a moment."
     return ServiceError(503, "overloaded", "Overloaded", detail, headers={"Retry-After": "1"})
 
@@ -42,14 +49,41 @@ class Lane:
     def __init__(self, width: int) -> None:
         self.width = width
         self.under_way = 0
+        self.shed = 0
+        """Requests for which there was no room, since `keep_pace`."""
+        self._most = width
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._expected = 0
+
+    def expects(self) -> bool:
+        """Whether a request that has just come will find room.
+
+        Those that have come in the same turn of the event loop have not taken theirs yet.
+        """
+        if self._expected >= 2 * self.width - self.under_way - len(self._waiting):
+            self.shed += 1
+            return False
+        if not self._expected:
+            asyncio.get_running_loop().call_soon(self._expect_none)
+        self._expected += 1
+        return True
+
+    def keep_pace(self, late: float) -> None:
+        """Narrow the lane if the process turns requests away and is so many seconds late with its
+        own work; else widen it again. A slow Elasticsearch is no reason: then the process waits."""
+        if self.shed and late > LATE:
+            self.width = max(min(NARROWEST, self._most), self.width * 3 // 4)
+        elif self.width < self._most:
+            self.width += 1
+        self.shed = 0
 
     async def __aenter__(self) -> None:
         if self.under_way < self.width and not self._waiting:
             self.under_way += 1
             return
         if len(self._waiting) >= self.width:
-            raise _overloaded()
+            self.shed += 1
+            raise overloaded()
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(QUEUE_SECONDS, _give_up, turn)
@@ -70,17 +104,19 @@ class Lane:
 
     def _leave(self) -> None:
         self.under_way -= 1
-        while self._waiting:
+        while self._waiting and self.under_way < self.width:
             turn = self._waiting.popleft()
             if not turn.done():
                 self.under_way += 1
                 turn.set_result(None)
-                return
+
+    def _expect_none(self) -> None:
+        self._expected = 0
 
 
 def _give_up(turn: "asyncio.Future[None]") -> None:
     if not turn.done():
-        turn.set_exception(_overloaded())
+        turn.set_exception(overloaded())
 
 
 class Breaker:

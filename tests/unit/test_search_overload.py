@@ -8,7 +8,7 @@ from elasticsearch import NotFoundError
 
 from search_service import overload
 from search_service.errors import ServiceError
-from search_service.overload import FAILURES, Breaker, Lane
+from search_service.overload import FAILURES, NARROWEST, Breaker, Lane
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +85,51 @@ async def test_who_leaves_as_its_turn_comes_passes_it_on() -> None:
     first.add_done_callback(lambda _: second.cancel())
     await asyncio.wait([first, second])
     assert searches.lane.under_way == 0
+
+
+async def test_requests_that_came_together_are_promised_no_room_twice() -> None:
+    searches = Searches(Lane(2))
+    assert [searches.lane.expects() for _ in range(5)] == [True] * 4 + [False]
+    await started(searches, 3)
+    assert [searches.lane.expects() for _ in range(2)] == [True, False]
+
+
+async def test_a_lane_narrows_while_its_process_turns_requests_away_and_is_late() -> None:
+    lane = Lane(4 * NARROWEST)
+    lane.keep_pace(late=1.0)
+    assert lane.width == 4 * NARROWEST, "nothing was turned away"
+    searches = Searches(lane)
+    tasks = await started(searches, 8 * NARROWEST)
+    assert not lane.expects()
+    lane.keep_pace(late=0.0)
+    assert lane.width == 4 * NARROWEST, "it waits for Elasticsearch"
+    for _ in range(20):
+        assert not lane.expects()
+        lane.keep_pace(late=1.0)
+    assert lane.width == NARROWEST
+    searches.release.set()
+    await asyncio.gather(*tasks)
+    for _ in range(4 * NARROWEST):
+        lane.keep_pace(late=1.0)
+    assert lane.width == 4 * NARROWEST
+
+
+async def test_a_lane_that_widens_again_takes_all_that_it_has_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overload, "QUEUE_SECONDS", 60.0)
+    lane = Lane(3)
+    tasks = await started(first := Searches(lane), 3)
+    waiting = await started(later := Searches(lane), 3)
+    lane.width = 1
+    first.release.set()
+    await asyncio.gather(*tasks)
+    assert lane.under_way == 1
+    lane.width = 3
+    later.release.set()
+    await asyncio.gather(*waiting)
+    assert later.most == 2  # beside the one that had left meanwhile
+    assert lane.under_way == 0
 
 
 def timeout() -> ConnectionTimeout:
