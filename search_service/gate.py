@@ -1,6 +1,7 @@
 """Turns requests away before anything is done for them: in a flood that is most of the work."""
 
 import asyncio
+from collections import Counter
 
 import structlog
 from starlette.responses import Response
@@ -23,17 +24,16 @@ class Gate:
     def __init__(self, lane: Lane, metrics: Metrics) -> None:
         self._lane = lane
         self._metrics = metrics
-        self._shed = 0
+        self._shed: Counter[str] = Counter()
+        """By method, not yet told."""
 
     def refusal(self, scope: Scope) -> Response | None:
         """The answer to a request for which there is no room; None: there is, or it needs none."""
         path = scope["path"]
         if scope["method"] == "HEAD" or is_public(path) or is_export(path) or self._lane.expects():
             return None
-        self._shed += 1
+        self._shed[scope["method"]] += 1
         problem = overloaded()
-        self._metrics.turned_away.labels(problem.kind).inc()
-        self._metrics.count(scope["method"], "none", problem.status, "", 0.0)
         # The state of a request is made where it is handled.
         named = request_id(scope["headers"])
         answer = respond({"state": {"request_id": named}}, problem)
@@ -41,8 +41,8 @@ class Gate:
         return answer
 
     async def watch(self) -> None:
-        """Keep the lane's pace, until cancelled. What was turned away is a line a second: a line
-        for each would be as much work as the requests."""
+        """Keep the lane's pace, until cancelled, and tell how many were turned away: to count and
+        log each one would be more work than to turn it away."""
         loop = asyncio.get_running_loop()
         while True:
             for _ in range(_TICKS):
@@ -50,5 +50,6 @@ class Gate:
                 await asyncio.sleep(_TICK)
                 self._lane.keep_pace(loop.time() - due)
             if self._shed:
-                log.warning("requests_shed", count=self._shed, reason="overloaded")
-                self._shed = 0
+                self._metrics.count_shed(self._shed, overloaded())
+                log.warning("requests_shed", count=self._shed.total(), reason=overloaded().kind)
+                self._shed.clear()

@@ -2,6 +2,7 @@
 whatever is asked for."""
 
 import os
+from collections.abc import Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -12,6 +13,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from search_service.errors import ServiceError
 
 _BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
@@ -68,6 +71,12 @@ class Metrics:
         """Count a request that has been answered."""
         self._requests.labels(method, route, f"{status // 100}xx", index).inc()
         self._seconds.labels(route).observe(seconds)
+
+    def count_shed(self, methods: Mapping[str, int], problem: ServiceError) -> None:
+        """Count requests that were turned away before they were handled, by their methods."""
+        for method, number in methods.items():
+            self._requests.labels(method, "none", f"{problem.status // 100}xx", "").inc(number)
+        self.turned_away.labels(problem.kind).inc(sum(methods.values()))
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics in a format that the header `Accept` names, and its media type."""

@@ -5,11 +5,14 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 from elasticsearch import Elasticsearch
 from httpx import AsyncClient, Response
 
-from search_service import overload
+from search_service import gate, overload
 from search_service.errors import MAX_BODY_BYTES
+from search_service.metrics import Metrics
+from search_service.overload import Lane
 from tests.integration.search.live import serving
 
 pytestmark = pytest.mark.anyio
@@ -99,3 +102,23 @@ async def test_what_takes_no_place_is_answered_all_the_same(full: AsyncClient) -
 async def test_a_refusal_of_a_head_is_a_head(full: AsyncClient) -> None:
     assert (await full.head("/indices")).status_code == 503
     assert (await full.get("/health/live")).json() == {"status": "ok"}
+
+
+async def test_refusals_are_counted_and_logged_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gate, "_TICK", 0.001)
+    metrics, lane = Metrics(), Lane(1)
+    lane.under_way = 2
+    before = gate.Gate(lane, metrics)
+    with structlog.testing.capture_logs() as events:
+        watching = asyncio.create_task(before.watch())
+        for method in ("POST", "GET", "POST"):
+            assert before.refusal({"path": "/search", "method": method, "headers": []})
+        while not events:
+            await asyncio.sleep(0)
+        watching.cancel()
+    assert [(one["event"], one["count"]) for one in events] == [("requests_shed", 3)]
+    text = metrics.exposition("")[0].decode()
+    assert 'turned_away_total{reason="overloaded"} 3.0' in text
+    assert '{index="",method="POST",route="none",status="5xx"} 2.0' in text
