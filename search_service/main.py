@@ -1,6 +1,7 @@
 """`pg-es-search`: the service under uvicorn, and new API keys."""
 
 import argparse
+import gc
 import os
 import sys
 import tempfile
@@ -22,6 +23,9 @@ from search_service.protocol import Protocol
 from search_service.settings import Settings, explain
 from search_service.tracing import TracingError
 
+_NEW_OBJECTS = 20_000
+"""Between two looks for garbage in cycles: a few MB."""
+
 
 def main() -> None:
     """Serve until SIGINT or SIGTERM, or make a key; exit status 2 when a setting is wrong."""
@@ -35,7 +39,18 @@ def main() -> None:
 def app() -> FastAPI:
     """The application of one process, with the settings of the environment."""
     logs.configure()
-    return create_app(Settings())
+    return _application(Settings())
+
+
+def _application(settings: Settings) -> FastAPI:
+    application = create_app(settings)
+    # Python looks for garbage in cycles once so many objects are there more than before, of which a
+    # flood has enough, and at times in all of them: a tenth of a second in which nobody is served.
+    # What is there now stays, and what comes leaves next to no cycles.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
+    return application
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,7 +100,7 @@ def _serve() -> None:
     several = settings.search_workers > 1
     try:
         # With several processes each makes its own; what cannot work is said once, before.
-        application = create_app(settings)
+        application = _application(settings)
         with _several(settings) if several else nullcontext():
             uvicorn.run(
                 "search_service.main:app" if several else application,

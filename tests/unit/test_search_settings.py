@@ -1,6 +1,8 @@
 """The search service does not open itself to others by mistake, and the command makes keys."""
 
+import gc
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,15 @@ def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def restored_collector() -> Iterator[None]:
+    """Garbage is looked for again as before."""
+    before = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
 
 
 def refusal(**given: object) -> str:
@@ -74,3 +85,15 @@ def test_the_command_prints_a_key_and_its_entry(
     assert keys.id_of(text.strip()) == found.id
     assert keys.matches(text.strip(), found.sha256)
     assert text.strip() not in entry
+
+
+@pytest.mark.usefixtures("restored_collector")
+def test_python_does_not_look_for_garbage_in_the_whole_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ES_HOST", "127.0.0.1")
+    monkeypatch.setattr(main.logs, "configure", dict)  # of all tests that follow, too
+    app = main.app()
+    assert gc.get_freeze_count() > 10_000
+    assert not any(kept is app.routes for kept in gc.get_objects())
+    assert gc.get_threshold()[0] == main._NEW_OBJECTS
