@@ -4,12 +4,10 @@ import asyncio
 from collections import Counter
 
 import structlog
-from starlette.responses import Response
 from starlette.types import Scope
 
-from search_service.errors import respond
 from search_service.metrics import Metrics
-from search_service.middleware import is_export, is_public, request_id
+from search_service.middleware import is_export, is_public
 from search_service.overload import Lane, overloaded
 
 log = structlog.get_logger(__name__)
@@ -27,18 +25,13 @@ class Gate:
         self._shed: Counter[str] = Counter()
         """By method, not yet told."""
 
-    def refusal(self, scope: Scope) -> Response | None:
-        """The answer to a request for which there is no room; None: there is, or it needs none."""
+    def refuses(self, scope: Scope) -> bool:
+        """Whether there is no room for a request that needs it; then it counts as turned away."""
         path = scope["path"]
         if scope["method"] == "HEAD" or is_public(path) or is_export(path) or self._lane.expects():
-            return None
+            return False
         self._shed[scope["method"]] += 1
-        problem = overloaded()
-        # The state of a request is made where it is handled.
-        named = request_id(scope["headers"])
-        answer = respond({"state": {"request_id": named}}, problem)
-        answer.headers["x-request-id"] = named
-        return answer
+        return True
 
     async def watch(self) -> None:
         """Keep the lane's pace, until cancelled, and tell how many were turned away: to count and

@@ -46,7 +46,11 @@ async def full(address: str) -> AsyncIterator[AsyncClient]:
         under_way = [asyncio.create_task(search(client)) for _ in range(2)]
         try:
             while (answer := await client.post("/search", content=TOO_LARGE)).status_code == 413:
-                pass
+                # Whoever comes in the same moment as the other two may have taken their room.
+                under_way = [
+                    asyncio.create_task(search(client)) if task.done() else task
+                    for task in under_way
+                ]
             assert answer.json()["type"] == SHED
             yield client
         finally:
@@ -116,7 +120,7 @@ async def test_refusals_are_counted_and_logged_together(
     with structlog.testing.capture_logs() as events:
         watching = asyncio.create_task(before.watch())
         for method in ("POST", "GET", "POST"):
-            assert before.refusal({"path": "/search", "method": method, "headers": []})
+            assert before.refuses({"path": "/search", "method": method})
         while not events:
             await asyncio.sleep(0)
         watching.cancel()
