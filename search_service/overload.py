@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 QUEUE_SECONDS = 0.025
 """What a request waits for its turn at most: who is turned away is to know it within 50 ms."""
 
-NARROWEST = 8
+NARROWEST = 4
 """Requests under way that keep a process busy: with more, all of them only take longer."""
 
 LATE = 0.005
@@ -38,7 +38,8 @@ def overloaded() -> ServiceError:
 
 
 class Lane:
-    """Lets so many requests be under way at once, has as many wait a moment, and sheds the rest.
+    """Lets so many requests be under way at once, a quarter as many wait a moment, and sheds all
+    others.
 
     Use as `async with lane:`.
 
@@ -60,7 +61,7 @@ class Lane:
 
         Those that have come in the same turn of the event loop have not taken theirs yet.
         """
-        if self._expected >= 2 * self.width - self.under_way - len(self._waiting):
+        if self._expected >= self.width - self.under_way + self._room:
             self.shed += 1
             return False
         if not self._expected:
@@ -81,7 +82,7 @@ class Lane:
         if self.under_way < self.width and not self._waiting:
             self.under_way += 1
             return
-        if len(self._waiting) >= self.width:
+        if self._room <= 0:
             self.shed += 1
             raise overloaded()
         loop = asyncio.get_running_loop()
@@ -101,6 +102,11 @@ class Lane:
 
     async def __aexit__(self, *_: object) -> None:
         self._leave()
+
+    @property
+    def _room(self) -> int:
+        """How many more may wait. Each makes those behind it wait longer, and none sooner done."""
+        return max(1, self.width // 4) - len(self._waiting)
 
     def _leave(self) -> None:
         self.under_way -= 1

@@ -38,9 +38,9 @@ async def started(searches: Searches, count: int) -> list["asyncio.Task[None]"]:
     return tasks
 
 
-async def test_as_many_wait_as_are_under_way_and_the_rest_are_shed_at_once() -> None:
-    searches = Searches(Lane(2))
-    tasks = await started(searches, 6)
+async def test_a_quarter_as_many_wait_as_are_under_way_and_the_rest_are_shed_at_once() -> None:
+    searches = Searches(Lane(8))
+    tasks = await started(searches, 12)
     shed = [task for task in tasks if task.done()]
     assert len(shed) == 2
     for task in shed:
@@ -50,7 +50,7 @@ async def test_as_many_wait_as_are_under_way_and_the_rest_are_shed_at_once() -> 
         assert error.headers == {"Retry-After": "1"}
     searches.release.set()
     await asyncio.gather(*(task for task in tasks if task not in shed))
-    assert searches.most == 2
+    assert searches.most == 8
     assert searches.lane.under_way == 0
 
 
@@ -88,9 +88,9 @@ async def test_who_leaves_as_its_turn_comes_passes_it_on() -> None:
 
 
 async def test_requests_that_came_together_are_promised_no_room_twice() -> None:
-    searches = Searches(Lane(2))
-    assert [searches.lane.expects() for _ in range(5)] == [True] * 4 + [False]
-    await started(searches, 3)
+    searches = Searches(Lane(8))
+    assert [searches.lane.expects() for _ in range(11)] == [True] * 10 + [False]
+    await started(searches, 9)
     assert [searches.lane.expects() for _ in range(2)] == [True, False]
 
 
@@ -99,7 +99,7 @@ async def test_a_lane_narrows_while_its_process_turns_requests_away_and_is_late(
     lane.keep_pace(late=1.0)
     assert lane.width == 4 * NARROWEST, "nothing was turned away"
     searches = Searches(lane)
-    tasks = await started(searches, 8 * NARROWEST)
+    tasks = await started(searches, 5 * NARROWEST)
     assert not lane.expects()
     lane.keep_pace(late=0.0)
     assert lane.width == 4 * NARROWEST, "it waits for Elasticsearch"
@@ -118,14 +118,14 @@ async def test_a_lane_that_widens_again_takes_all_that_it_has_room_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(overload, "QUEUE_SECONDS", 60.0)
-    lane = Lane(3)
-    tasks = await started(first := Searches(lane), 3)
+    lane = Lane(12)
+    tasks = await started(first := Searches(lane), 12)
     waiting = await started(later := Searches(lane), 3)
     lane.width = 1
     first.release.set()
     await asyncio.gather(*tasks)
     assert lane.under_way == 1
-    lane.width = 3
+    lane.width = 12
     later.release.set()
     await asyncio.gather(*waiting)
     assert later.most == 2  # beside the one that had left meanwhile
