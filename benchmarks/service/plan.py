@@ -41,11 +41,11 @@ class Bench:
             timed=timed,
         )
 
-    def ask_elasticsearch(self, seconds: float) -> Answers:
-        """The same of Elasticsearch itself."""
+    def ask_elasticsearch(self, seconds: float, address: str | None = None) -> Answers:
+        """The same of Elasticsearch itself, or of what passes them on to it at an address."""
         return send(
             self.wrk,
-            self.elasticsearch,
+            address or self.elasticsearch,
             self.searches.of_elasticsearch,
             self.servers.folder,
             connections=CONNECTIONS,

@@ -1,27 +1,39 @@
 """How many searches a second, with a few connections that are never idle."""
 
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 
 from benchmarks.child import cpu as cpu_of
 from benchmarks.indices import WrongAnswer
 from benchmarks.records import Record, record
+from benchmarks.service import relay
 from benchmarks.service.plan import CONNECTIONS, Bench
 from benchmarks.service.wrk import Answers
 
 SECONDS = 10
 
-_DIRECT, _SERVICE = "Elasticsearch", "service"
+_DIRECT, _SERVICE, _RELAY = "Elasticsearch", "service", "bare relay"
 
 
 def measure(bench: Bench) -> list[Record]:
-    """The service and Elasticsearch by itself, in turn. Raises WrongAnswer if one fails."""
+    """The service, Elasticsearch by itself, and a relay, in turn. Raises WrongAnswer if one
+    fails."""
+    with relay.running(bench.servers) as address:
+        return _measure(bench, address)
+
+
+def _measure(bench: Bench, relay_address: str) -> list[Record]:
     seconds = max(1.0, SECONDS * min(1.0, bench.length * 10))
-    ask = {_DIRECT: bench.ask_elasticsearch, _SERVICE: bench.ask_service}
-    found: dict[str, list[Answers]] = {_DIRECT: [], _SERVICE: []}
+    ask: dict[str, Callable[[float], Answers]] = {
+        _DIRECT: bench.ask_elasticsearch,
+        _SERVICE: bench.ask_service,
+        _RELAY: partial(bench.ask_elasticsearch, address=relay_address),
+    }
+    found: dict[str, list[Answers]] = {who: [] for who in ask}
     cpu: dict[str, list[float]] = {_DIRECT: [], _SERVICE: []}
     for number in range(bench.plan.rounds):
-        for who in bench.plan.rng.sample(list(ask), 2):
+        for who in bench.plan.rng.sample(list(ask), len(ask)):
             before = _cpu(bench)
             answers = ask[who](seconds)
             if answers.refused or answers.broken:
@@ -44,12 +56,11 @@ def measure(bench: Bench) -> list[Record]:
     )
     for figure, unit, of in figures:
         name = f"{CONNECTIONS} connections · {{}} · {figure}"
-        direct, service = ([of(one) for one in found[who]] for who in (_DIRECT, _SERVICE))
+        direct, *others = ([of(one) for one in found[who]] for who in ask)
         reference = name.format(_DIRECT)
-        records += [
-            record(reference, unit, direct),
-            record(name.format(_SERVICE), unit, service, reference, direct),
-        ]
+        records.append(record(reference, unit, direct))
+        for who, values in zip((_SERVICE, _RELAY), others, strict=True):
+            records.append(record(name.format(who), unit, values, reference, direct))
     name = f"{CONNECTIONS} connections · CPU of {{}} for a search"
     reference = name.format(_DIRECT)
     return [

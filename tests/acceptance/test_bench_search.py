@@ -20,7 +20,8 @@ def test_one_command_measures_the_service_beside_elasticsearch_and_the_page_come
     results = read(file)
     assert results.seed == 7
     assert all(record.name in shown for record in results.records)
-    assert results.find("8 connections · service · searches").ratio
+    for who in ("service", "bare relay"):
+        assert results.find(f"8 connections · {who} · searches").ratio
     assert results.find("overload · neither answered nor turned away").value == 0
     drawn = run("benchmarks.service.page", str(file))
     assert "**A short run** (`ROUNDS=1 SCALE=0.01 LENGTH=0.001`)" in drawn
