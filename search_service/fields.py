@@ -39,7 +39,8 @@ class Field:
     `exact` is the name under which Elasticsearch compares whole values: `title.raw` for a text
     field `title`, elsewhere the path. Where it cannot, the field is not `filterable`. `searched` is
     whether Elasticsearch has an index of it at all, `located` whether documents can be put in order
-    by their distance from a place, `nested` the path of the nested documents that it is in.
+    by their distance from a place, `nested` the path of the nested documents that it is in,
+    `copied_to` the fields that its values are found in as well.
     """
 
     path: str
@@ -51,6 +52,7 @@ class Field:
     searched: bool = True
     located: bool = False
     nested: str | None = None
+    copied_to: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -76,10 +78,14 @@ class Fields:
     def restrict(self, visible: Callable[[str], bool]) -> "Fields":
         """The fields without those whose path is not visible: to its user they do not exist.
 
-        The keys in a `flattened` field are seen and hidden together with it.
+        The keys in a `flattened` field are seen and hidden together with it. A field with copies
+        of a hidden one is hidden, too.
         """
         # In the list of fields that Elasticsearch is to return, an asterisk is a pattern.
         seen = {p: leaf for p, leaf in self.leaves.items() if visible(p) and "*" not in p}
+        hidden = [leaf for path, leaf in self.leaves.items() if path not in seen]
+        for copies in {path for leaf in hidden for path in leaf.copied_to}:
+            seen.pop(copies, None)
         if len(seen) == len(self.leaves):
             return self
         restricted = copy(self)
@@ -153,6 +159,7 @@ def _leaf(path: str, kind: str, node: Mapping[str, Any], nested: str | None) -> 
     if kind in WORDS:
         exact, whole = f"{path}.raw", node.get("fields", {}).get("raw", {})
         comparable = whole.get("type") == "keyword"
+    copied_to = node.get("copy_to", [])
     return Field(
         path,
         kind,
@@ -163,6 +170,7 @@ def _leaf(path: str, kind: str, node: Mapping[str, Any], nested: str | None) -> 
         searched=kind not in {"binary", "object", "nested"} and node.get("index", True),
         located=kind in POINTS and node.get("doc_values", True),
         nested=nested,
+        copied_to=(copied_to,) if isinstance(copied_to, str) else tuple(copied_to),
     )
 
 

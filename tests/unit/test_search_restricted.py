@@ -26,7 +26,8 @@ TEXT = {"type": "text", "fields": {"raw": {"type": "keyword"}}}
 PROPERTIES: dict[str, Any] = {
     "id": {"type": "long"},
     "title": TEXT,
-    "secret": TEXT,
+    "secret": {**TEXT, "copy_to": "gist"},
+    "gist": TEXT,
     "owner": {"properties": {"name": {"type": "keyword"}, "secret_pay": {"type": "integer"}}},
     "a": {"type": "keyword"},
     "a.secret": {"type": "keyword"},
@@ -69,13 +70,14 @@ def test_no_body_asks_for_a_hidden_field(name: str) -> None:
     body = BODIES[name]()
     source = body.pop("_source", None)
     assert "secret" not in json.dumps(body)
+    assert "gist" not in json.dumps(body)
     if source is not None:
         assert source["includes"] == ["id", "title", "owner.name", "a"]
         # `a` stands for all that is named below it.
         assert source["excludes"] == ["_pg_es", "a.secret"]
 
 
-@pytest.mark.parametrize("hidden", ["secret", "owner.secret_pay", "a.secret"])
+@pytest.mark.parametrize("hidden", ["secret", "gist", "owner.secret_pay", "a.secret"])
 @pytest.mark.parametrize("unknown", ["nothing"])
 @pytest.mark.parametrize(
     "use",
@@ -113,6 +115,15 @@ def test_a_name_with_an_asterisk_is_hidden_with_the_others() -> None:
     fields = Fields({"properties": {**PROPERTIES, "s*": {"type": "keyword"}}})
     assert "s*" in fields.leaves
     assert "s*" not in fields.restrict(lambda path: "secret" not in path).leaves
+
+
+@pytest.mark.parametrize("copy_to", ["b", ["b"], ["b", "c"]])
+def test_copies_of_what_is_shown_are_shown(copy_to: str | list[str]) -> None:
+    word = {"type": "keyword"}
+    fields = Fields({"properties": {"a": {**word, "copy_to": copy_to}, "b": word, "c": word}})
+    hidden_a = fields.restrict(lambda path: path != "a").leaves
+    assert list(hidden_a) == ([] if "c" in copy_to else ["c"])
+    assert list(fields.restrict(lambda path: path != "b").leaves) == ["a", "c"]
 
 
 def test_the_order_may_follow_a_key_that_is_hidden() -> None:

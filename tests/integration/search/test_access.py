@@ -22,14 +22,18 @@ SHOWN: dict[str, Any] = {
 }
 HIDDEN: dict[str, Any] = {
     "tenant": {"type": "keyword"},
-    "note": TEXT,
+    "note": {**TEXT, "copy_to": "gist"},
+    "gist": TEXT,
     "cost": {"type": "double"},
     "paid": {"type": "date"},
     "spot": {"type": "geo_point"},
     "labels": {"type": "flattened"},
     "place": {"properties": {"street": {"type": "keyword"}}},
 }
-HIDDEN_PATHS = ["tenant", "note", "cost", "paid", "spot", "labels", "place.street"]
+HIDE = ["tenant", "note", "cost", "paid", "spot", "labels", "place.street"]
+HIDDEN_PATHS = [*HIDE, "gist"]
+"""What copies a hidden field is hidden with it."""
+
 SECRET = "hushhush"
 """A word of every hidden value, so that it is in no answer."""
 
@@ -81,7 +85,7 @@ def bare(es: Elasticsearch) -> Iterator[str]:
 
 
 def rules(orders: str, bare: str) -> dict[str, Any]:
-    some = {"hide": HIDDEN_PATHS, "rows": {"tenant": {"claim": "tenant"}}}
+    some = {"hide": HIDE, "rows": {"tenant": {"claim": "tenant"}}}
     roles: dict[str, Any] = {
         "whole": {"indices": {orders: {}}},
         "some": {"indices": {orders: some}},
