@@ -11,7 +11,8 @@ from urllib.parse import quote
 from playwright.sync_api import Browser, Page, ViewportSize
 from playwright.sync_api import Error as BrowserError
 
-from dev.browser import NoBrowser, chromium, running
+from dev.apt import NotInstalled
+from dev.browser import chromium, running
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 LARGEST = 150_000
@@ -114,7 +115,7 @@ def main() -> None:
                 url, pages = GROUPS[group]
                 for name, page in pages(browser, (arguments.url or url).rstrip("/")):
                     _take(page, IMAGES / f"{name}.png")
-    except (NoBrowser, BrowserError) as error:
+    except (NotInstalled, BrowserError) as error:
         sys.exit(f"{error}\nIs `make demo` running, and has it loaded all rows?")
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dev.browser import NoBrowser, chromium, running
+from dev.apt import NotInstalled
+from dev.browser import chromium, running
 
 PATIENCE = 10_000
 """Milliseconds that an expectation or an action on a page may take."""
@@ -33,7 +34,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     log = tmp_path_factory.mktemp("chromium") / "apt-get.log"
     try:
         program = chromium(os.environ, log=log)
-    except NoBrowser as error:
+    except NotInstalled as error:
         pytest.fail(str(error), pytrace=False)
     expect.set_options(timeout=PATIENCE)
     with running(program) as started:

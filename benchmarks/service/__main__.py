@@ -17,6 +17,7 @@ from benchmarks.service import memory, overload, quiet, throughput, wrk
 from benchmarks.service.asked import INDEX, Searches
 from benchmarks.service.plan import Bench
 from benchmarks.service.process import running
+from dev.apt import NotInstalled
 
 ROWS = 300_000
 
@@ -40,7 +41,7 @@ def main() -> int:
     say = report.clock()
     try:
         program = wrk.program(os.environ, ROOT / "build" / "wrk.log")
-    except wrk.NoWrk as error:
+    except NotInstalled as error:
         print(error, file=sys.stderr)
         return 2
     plan = Plan(given.rounds, given.scale, given.seed, say)

@@ -1,7 +1,5 @@
 """Many requests at once: wrk, found or installed where that is a matter of one command."""
 
-import os
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,10 +11,6 @@ from dev import apt
 
 _SCRIPT = Path(__file__).with_name("load.lua")
 _TENTHS = 10_000  # parts of a millisecond in a second
-
-
-class NoWrk(Exception):
-    """There is no wrk; the message says how to install it."""
 
 
 @dataclass(frozen=True)
@@ -55,26 +49,8 @@ class Answers:
 
 
 def program(environment: Mapping[str, str], log: Path) -> str:
-    """The wrk on the PATH.
-
-    Where there is none, this process is root and has `apt-get`, Debian's is installed; what
-    `apt-get` says goes to `log`. Raises NoWrk.
-    """
-    path = environment.get("PATH", os.defpath)
-    if found := shutil.which("wrk", path=path):
-        return found
-    command = "apt-get install wrk"
-    apt_get = shutil.which("apt-get", path=path)
-    if apt_get is None:
-        raise NoWrk("wrk is not on the PATH. Install it: https://github.com/wg/wrk")
-    if os.geteuid() != 0:
-        raise NoWrk(f"wrk is not on the PATH. Install it with `sudo {command}`.")
-    if not apt.install(apt_get, ["wrk"], environment=environment, log=log):
-        said = log.read_text(errors="replace")
-        raise NoWrk(f"wrk is not on the PATH, and `{command}` failed:\n{said}")
-    installed = shutil.which("wrk", path=path)
-    assert installed, f"{command} brought no wrk"
-    return installed
+    """The wrk on the PATH, or Debian's; as `dev.apt.program`."""
+    return str(apt.program(["wrk"], ["wrk"], environment, log=log))
 
 
 def send(

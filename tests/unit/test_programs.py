@@ -1,11 +1,12 @@
-"""The browser of the tests of pages: found, installed, or asked for. The programs are stand-ins."""
+"""Programs of other makers: found, installed, or asked for. Those here are stand-ins."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from dev.browser import NoBrowser, chromium
+from dev.apt import NotInstalled
+from dev.browser import chromium
 
 
 class Machine:
@@ -46,7 +47,7 @@ def test_root_gets_chromium_installed(machine: Machine, root: None) -> None:
 
 def test_a_failed_installation_shows_why(machine: Machine, root: None) -> None:
     machine.program("apt-get", "echo E: no space left; exit 100")
-    with pytest.raises(NoBrowser, match=r"`apt-get install chromium .*failed:\n.*no space left"):
+    with pytest.raises(NotInstalled, match=r"`apt-get install chromium .*failed:\n.*no space left"):
         machine.chromium()
 
 
@@ -55,11 +56,16 @@ def test_an_ordinary_user_is_told_the_command(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     machine.program("apt-get", f"touch {machine.folder}/called")
-    with pytest.raises(NoBrowser, match=r"on the PATH. Install it with `sudo apt-get install chro"):
+    with pytest.raises(
+        NotInstalled, match=r"on the PATH. Install it with `sudo apt-get install chro"
+    ):
         machine.chromium()
     assert not (machine.folder / "called").exists(), "an ordinary user's machine is left alone"
 
 
 def test_without_apt_get_the_remedy_names_no_command(machine: Machine, root: None) -> None:
-    with pytest.raises(NoBrowser, match="Install Chromium or Chrome"):
+    with pytest.raises(
+        NotInstalled,
+        match=r"chromium or chromium-browser or google-chrome is not on the PATH. Install it.$",
+    ):
         machine.chromium()
