@@ -8,6 +8,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 
 from pg_es_pipeline.errors import SettingsError
 from pg_es_pipeline.orchestration import alerts
@@ -42,6 +47,8 @@ class Answer(BaseHTTPRequestHandler):
         if status == 200:
             self.server.told.append(said)
         self.send_response(status)
+        if status in {302, 307}:
+            self.send_header("Location", "/elsewhere")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -58,8 +65,10 @@ class Deployment:
         self.cursor: str | None = None
         self.tick()
 
-    def tick(self) -> str:
+    def tick(self, location: str | None = None) -> str:
+        """`location`: the code location that the sensor is in."""
         with dg.build_sensor_context(self.instance, self.cursor) as context:
+            context._code_location_origin = _origin(location) if location else None
             told = self.sensor.evaluate_tick(context)
         self.cursor = told.cursor or self.cursor
         return str(told.skip_message)
@@ -82,6 +91,17 @@ class Deployment:
             instance=self.instance, raise_on_error=False, tags=tags
         ).run_id
 
+    def fail_in(self, location: str) -> None:
+        """A run of a job in this code location fails before it begins."""
+        repository = RemoteRepositoryOrigin(_origin(location), "__repository__")
+        run = dg.DagsterRun(
+            job_name="load_orders",
+            status=dg.DagsterRunStatus.STARTING,
+            remote_job_origin=RemoteJobOrigin(repository, "load_orders"),
+        )
+        self.instance.add_run(run)
+        self.instance.report_run_failed(run, f"in {location}")
+
     def check(self, *, passed: bool, severity: dg.AssetCheckSeverity) -> None:
         @dg.job(name=CHECK_ALL)
         def checking() -> None:
@@ -99,6 +119,10 @@ class Deployment:
             step()
 
         checking.execute_in_process(instance=self.instance)
+
+
+def _origin(location: str) -> RegisteredCodeLocationOrigin:
+    return RegisteredCodeLocationOrigin(location)
 
 
 @pytest.fixture
@@ -200,7 +224,7 @@ def test_a_webhook_that_is_busy_is_asked_again_at_once(
     assert (webhook.asked, len(webhook.told)) == (3, 1)
 
 
-@pytest.mark.parametrize("status", [500, 404])
+@pytest.mark.parametrize("status", [500, 404, 302, 307])
 def test_a_failure_that_could_not_be_told_is_told_later(
     deployment: Deployment, webhook: Webhook, status: int
 ) -> None:
@@ -273,3 +297,13 @@ def test_a_run_that_is_tried_again_is_not_told(deployment: Deployment, webhook: 
     deployment.fail("no", **{"dagster/will_retry": "true"})
     deployment.tick()
     assert webhook.told == []
+
+
+def test_what_fails_in_another_code_location_is_not_told(
+    deployment: Deployment, webhook: Webhook
+) -> None:
+    for location in ("billing", "search"):
+        deployment.fail_in(location)
+    deployment.tick("search")
+    [told] = webhook.told
+    assert [one["error"] for one in told["failures"]] == ["in search"]
