@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import gettempdir
 
 
 class NotInstalled(Exception):
@@ -52,7 +51,7 @@ def install(
     update = [apt_get, "update"]
     install = [apt_get, "install", "--yes", "--no-install-recommends", *packages]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(), log.open("wb") as output:
+    with _alone(apt_get), log.open("wb") as output:
         # A failed update is no reason to stop: the package lists of an earlier one may do.
         for command in (update, install):
             done = subprocess.run(
@@ -66,8 +65,8 @@ def install(
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone(apt_get: str) -> Iterator[None]:
     """One process after the other: a second `apt-get` would fail."""
-    with (Path(gettempdir()) / "pg-es-apt-get.lock").open("w") as file:
+    with Path(apt_get).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -45,6 +45,16 @@ def test_root_gets_chromium_installed(machine: Machine, root: None) -> None:
     assert machine.chromium() == program
 
 
+def test_one_process_installs_at_a_time(machine: Machine, root: None) -> None:
+    program = machine.folder / "chromium"
+    machine.program(
+        "apt-get",
+        f"/usr/bin/flock --nonblock $0 /bin/true && exit 1\necho '#!/bin/sh' > {program}\n"
+        f"/bin/chmod +x {program}",
+    )
+    assert machine.chromium() == program
+
+
 def test_a_failed_installation_shows_why(machine: Machine, root: None) -> None:
     machine.program("apt-get", "echo E: no space left; exit 100")
     with pytest.raises(NotInstalled, match=r"`apt-get install chromium .*failed:\n.*no space left"):
