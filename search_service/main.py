@@ -39,11 +39,10 @@ def main() -> None:
 def app() -> FastAPI:
     """The application of one process, with the settings of the environment."""
     logs.configure()
-    return _application(Settings())
+    return _settled(create_app(Settings()))
 
 
-def _application(settings: Settings) -> FastAPI:
-    application = create_app(settings)
+def _settled(application: FastAPI) -> FastAPI:
     # Python looks for garbage in cycles once so many objects are there more than before, of which a
     # flood has enough, and at times in all of them: a tenth of a second in which nobody is served.
     # What is there now stays, and what comes leaves next to no cycles.
@@ -100,10 +99,10 @@ def _serve() -> None:
     several = settings.search_workers > 1
     try:
         # With several processes each makes its own; what cannot work is said once, before.
-        application = _application(settings)
+        application = create_app(settings)
         with _several(settings) if several else nullcontext():
             uvicorn.run(
-                "search_service.main:app" if several else application,
+                "search_service.main:app" if several else _settled(application),
                 factory=several,
                 workers=settings.search_workers,
                 # A busy machine takes longer than uvicorn's 5 s to start one.

@@ -36,8 +36,12 @@ class Protocol(HttpToolsProtocol):
         """Hand a request on, or turn it away, which is a tenth of the work here."""
         gate: Gate | None = self.app_state.get("gate")
         # After another answer than 100 it is open whether a body follows.
-        known = cycle.keep_alive and not cycle.waiting_for_100_continue
-        if gate is None or not known or not gate.refuses(cast("Scope", cycle.scope)):
+        if (
+            gate is None
+            or not cycle.keep_alive
+            or cycle.waiting_for_100_continue
+            or not gate.refuses(cast("Scope", cycle.scope))
+        ):
             super()._start_asgi_task(cycle, app)
             return
         named = request_id(cycle.scope["headers"]).encode()
