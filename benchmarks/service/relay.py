@@ -45,15 +45,13 @@ def serve(servers: Servers, port: int) -> dict[str, Any]:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    asyncio.run(_serve(uvicorn.Server(_config(pass_on, port))))
+    asyncio.run(_serve(pass_on, port))
     return {}
 
 
-def _config(app: Any, port: int) -> uvicorn.Config:
-    return uvicorn.Config(app, port=port, lifespan="off", access_log=False, log_level="warning")
-
-
-async def _serve(server: uvicorn.Server) -> None:
+async def _serve(app: Any, port: int) -> None:
+    config = uvicorn.Config(app, port=port, lifespan="off", access_log=False, log_level="warning")
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)

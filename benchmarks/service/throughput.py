@@ -56,11 +56,11 @@ def _measure(bench: Bench, relay_address: str) -> list[Record]:
     )
     for figure, unit, of in figures:
         name = f"{CONNECTIONS} connections · {{}} · {figure}"
-        direct, *others = ([of(one) for one in found[who]] for who in ask)
-        reference = name.format(_DIRECT)
+        values = {who: [of(one) for one in answers] for who, answers in found.items()}
+        reference, direct = name.format(_DIRECT), values.pop(_DIRECT)
         records.append(record(reference, unit, direct))
-        for who, values in zip((_SERVICE, _RELAY), others, strict=True):
-            records.append(record(name.format(who), unit, values, reference, direct))
+        for who, others in values.items():
+            records.append(record(name.format(who), unit, others, reference, direct))
     name = f"{CONNECTIONS} connections · CPU of {{}} for a search"
     reference = name.format(_DIRECT)
     return [
