@@ -99,6 +99,20 @@ async def test_requests_in_a_pipeline_are_all_answered(address: str, full: Async
     writer.close()
 
 
+@pytest.mark.usefixtures("full")
+async def test_who_asks_before_it_sends_its_body_is_told_to_before_the_refusal(
+    address: str,
+) -> None:
+    host, _, port = address.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = b"POST /search HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nexpect: 100-continue\r\n"
+    writer.write(head + b"\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"{}")
+    assert await reader.readline() == b"HTTP/1.1 503 Service Unavailable\r\n"
+    writer.close()
+
+
 async def test_what_takes_no_place_is_answered_all_the_same(full: AsyncClient) -> None:
     assert (await full.get("/health/live")).status_code == 200
     assert (await full.get("/openapi.json")).status_code == 200
