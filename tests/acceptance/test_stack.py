@@ -20,6 +20,7 @@ from rich.console import Console
 
 from dev.stack import Stack, StackError
 from dev.stack.processes import wait_until
+from tests.acceptance.clones import free_port
 from tests.connections import connect
 
 pytestmark = pytest.mark.slow
@@ -120,17 +121,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Stack:
-    """A stack that the command `up` has started, on the usual ports where they are free."""
-    usual = {"PG_PORT": 5432, "ES_PORT": 9200}
-    free = {name: is_free(port) for name, port in usual.items()}
+    """A stack that the command `up` has started.
+
+    On ports it had before, as far as it knows: the usual ones are free to others while it is down.
+    """
+    for server in ("postgres", "elasticsearch"):
+        (folder / server).mkdir(parents=True)
+        (folder / server / "port").write_text(free_port())
     done = cli("up", folder=folder)
     assert done.returncode == 0, done.stderr
-    stack = Stack(folder, without_servers(), QUIET)
-    for name, port in usual.items():
-        got = int(stack.environment()[name]) == port
-        # Another process may have come or gone in between.
-        assert got == free[name] or not is_free(port), "the usual port is taken when it is free"
-    return stack
+    return Stack(folder, without_servers(), QUIET)
 
 
 @pytest.fixture
@@ -265,17 +265,23 @@ def test_down_leaves_no_process_and_env_says_so(whole: Stack, folder: Path) -> N
     assert cli("down", folder=folder).returncode == 0
 
 
-def test_a_stranger_on_the_earlier_port_is_not_taken_for_the_node(
+def test_usual_ports_are_taken_when_a_stranger_or_nobody_has_the_earlier_ones(
     whole: Stack, folder: Path
 ) -> None:
     whole.down()
     earlier = int((folder / "elasticsearch" / "port").read_text())
+    (folder / "postgres" / "port").unlink()
+    usual = {"PG_PORT": 5432, "ES_PORT": 9200}
+    free = {name: is_free(port) for name, port in usual.items()}
     with ThreadingHTTPServer(("127.0.0.1", earlier), Stranger) as stranger:
         Thread(target=stranger.serve_forever).start()
         try:
             variables = whole.up()
         finally:
             stranger.shutdown()
+    for name, port in usual.items():
+        # Another process may have come or gone in between.
+        assert (int(variables[name]) == port) == free[name] or not is_free(port), name
     assert int(variables["ES_PORT"]) != earlier
     with client(variables) as es:
         assert es.ping()
