@@ -104,9 +104,9 @@ class Document:
 
     def line(self, version: int) -> sql.Composed:
         """The expression of a row's action and document, each ended by a newline."""
-        head = sql.SQL("'\":{{\"_id\":' || to_json({})::text || {} || E'\\n'").format(
-            identifier(self.source),
-            sql.Literal(f',"version":{version},"version_type":"external_gte"}}}}'),
+        head = sql.SQL('\'":{{"_id":\' || {} || {}').format(
+            _quoted_identifier(self.source),
+            sql.Literal(f',"version":{version},"version_type":"external_gte"}}}}\n'),
         )
         index = sql.SQL("'{{\"index' || {} || {} || E'\\n'").format(head, self.json())
         if self.is_deleted is None:
@@ -217,12 +217,24 @@ def identifier(source: Source) -> sql.Composable:
     like that.
     """
     key = key_text(source)
-    if len(source.key) == 1 and source.key[0].type in _NEVER_LONG and not source.key[0].array:
+    if _is_plain(source):
         return key
     return sql.SQL(
         "CASE WHEN octet_length({0}) BETWEEN 1 AND {1} AND left({0}, 7) <> 'sha256:' THEN {0} "
         "ELSE 'sha256:' || encode(sha256(convert_to({0}, 'UTF8')), 'hex') END"
     ).format(key, sql.Literal(MAX_ID_BYTES))
+
+
+def _quoted_identifier(source: Source) -> sql.Composable:
+    """The expression of a row's `_id` as JSON."""
+    if _is_plain(source):
+        return sql.SQL("'\"' || {} || '\"'").format(identifier(source))
+    return sql.SQL("to_json({})::text").format(identifier(source))
+
+
+def _is_plain(source: Source) -> bool:
+    """Whether the key is of a type whose texts are short, and without what JSON has to escape."""
+    return len(source.key) == 1 and source.key[0].type in _PLAIN and not source.key[0].array
 
 
 def key_text(source: Source) -> sql.Composable:
@@ -251,4 +263,4 @@ def bucket(source: Source) -> sql.Composed:
     )
 
 
-_NEVER_LONG = {"int2", "int4", "int8", "uuid", "date", "timestamp", "timestamptz"}
+_PLAIN = {"int2", "int4", "int8", "uuid", "date", "timestamp", "timestamptz"}

@@ -169,24 +169,26 @@ def by_block(
     PostgreSQL reads all of the chunk before it writes the first block: an error that a row causes
     may come before that.
     """
-    # The blocks are numbered along the order, so that the sort moves nothing; without it PostgreSQL
-    # would not know that. It carries rows as they are in the table: documents are built behind it.
+    # A row takes at least its share of a block's bytes, so that there are no more of them. The sum
+    # is the place in the order too, so that the sort moves nothing; without it PostgreSQL would not
+    # know that. It carries rows as they are in the table: documents are built behind it.
+    needed, share = _needed(document, order), BLOCK_BYTES // rows
+    place = sql.SQL("sum(greatest({}, {})) OVER w").format(_size(needed), sql.Literal(share))
     return sql.SQL(
         "COPY (SELECT {counts}, "
         "CASE WHEN bool_and(num_nulls({key}) = 0) THEN string_agg({line}, '') END "
-        "FROM (SELECT t.*, (row_number() OVER w - 1) / {rows} + sum({size}) OVER w / {bytes}"
-        " AS {block} FROM (SELECT {columns} FROM {chunk}) t"
-        " WINDOW w AS (ROWS UNBOUNDED PRECEDING) ORDER BY {block}, row_number() OVER w) t "
+        "FROM (SELECT t.*, ({place} - 1) / {bytes} AS {block}"
+        " FROM (SELECT {columns} FROM {chunk}) t WINDOW w AS (ROWS UNBOUNDED PRECEDING)"
+        " ORDER BY {block}, {place}) t "
         "GROUP BY t.{block} ORDER BY t.{block}) TO STDOUT (FORMAT binary)"
     ).format(
         counts=_counts(document, order, settled, block=True),
         key=sql.SQL(", ").join(map(field, document.source.key)),
         line=document.line(version),
-        rows=sql.Literal(rows),
-        size=_size(_needed(document, order)),
-        bytes=sql.Literal(BLOCK_BYTES),
+        place=place,
+        bytes=sql.Literal(share * rows),
         block=sql.Identifier(FIELD),  # no column has this name
-        columns=sql.SQL(", ").join(map(field, _needed(document, order))),
+        columns=sql.SQL(", ").join(map(field, needed)),
         chunk=_chunk(document, order, where, limit),
     )
 

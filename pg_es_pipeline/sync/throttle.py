@@ -13,7 +13,7 @@ from pg_es_pipeline.sync.pressure import Signs
 MAX_REQUEST_BYTES = 5_000_000
 """A bulk request is closed when it reaches this size; larger ones gain nothing and cost memory."""
 
-BLOCK_ROWS = 100
+BLOCK_ROWS = 200
 """Rows that PostgreSQL puts together at most: with ten times as many, little is left to gain."""
 
 QUICK_SECONDS, FAIR_SECONDS, SLOW_SECONDS = 0.5, 1.5, 3.0
