@@ -88,11 +88,13 @@ class DeadLetters:
     def settle(self, outcome: Outcome, partition: str | None = None) -> None:
         """Writes the letters of a batch's refused rows, and removes those of its other rows.
 
+        A row of which the index has something newer by now was superseded, not refused.
         Raises RowsRefused, with nothing written, when there would be too many.
         """
-        refused = {one.id: one for one in outcome.refused}
-        if not refused and not self.letters:
+        if not outcome.refused and not self.letters:
             return
+        self._drop_overtaken(outcome)
+        refused = {one.id: one for one in outcome.refused}
         settled = {
             head["_id"]: head["version"]
             for head in map(action, ndjson.rows(outcome.batch.body) if self.letters else ())
@@ -112,6 +114,16 @@ class DeadLetters:
         self.letters.update(written)
         for key in settled:
             del self.letters[key]
+
+    def _drop_overtaken(self, outcome: Outcome) -> None:
+        """Batches end in any order, and loads run at once: a later reading may be written before
+        an earlier one is refused."""
+        if not outcome.refused:
+            return
+        with elastic.speaking(f"looking for refused rows of {self._generation.name}"):
+            newer = dict(self._loaded({one.id: one for one in outcome.refused}))
+        outcome.superseded += sum(one.id in newer for one in outcome.refused)
+        outcome.refused = [one for one in outcome.refused if one.id not in newer]
 
     def remove_orphans(self) -> None:
         """Removes the letters of generations of this index that are no more."""
@@ -143,20 +155,20 @@ class DeadLetters:
     def _search(self, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         return elastic.all_hits(self._client, INDEX, query, ["key", "uuid"])
 
-    def _loaded(self, letters: Mapping[str, Letter]) -> Iterator[tuple[str, int]]:
+    def _loaded(self, refused: Mapping[str, Letter | Refusal]) -> Iterator[tuple[str, int]]:
         """Those whose document is newer than the refused one, with its version.
 
         Loads run at once: one may be refused a row that another one, which read later and knew of
         no letter, has written.
         """
-        keys = list(letters)
+        keys = list(refused)
         for start in range(0, len(keys), elastic.PAGE):
             found = self._client.mget(
                 index=self._generation.name, ids=keys[start : start + elastic.PAGE], source=False
             )
             for document in found["docs"]:
                 key, version = document["_id"], document.get("_version", -1)
-                if version > letters[key].version:
+                if version > refused[key].version:
                     yield key, version
 
     def _prepare(self) -> None:

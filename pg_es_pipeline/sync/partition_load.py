@@ -4,8 +4,8 @@
         ▲                                        │ acknowledged, in order
         └────────────── checkpoint ◀─────────────┘
 
-One thread reads and keeps the books; the loader's threads send. Batches are in memory until all
-before them are acknowledged: AHEAD_BYTES of them at most, and one for each connection.
+One thread reads and keeps the books; the loader's threads send. A batch is in memory until it is
+acknowledged itself; the checkpoint passes it when all before it are.
 """
 
 import time
@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from psycopg import sql
@@ -58,6 +59,9 @@ from pg_es_pipeline.sync.transforming import transformed
 CHUNK_ROWS = 100_000
 """Rows read in one transaction: snapshots stay short, so that vacuum is not held up."""
 
+FIRST_CHUNK_ROWS = 10_000
+"""Of the first one: PostgreSQL reads all of a chunk before there is something to send."""
+
 AHEAD_BYTES = 64_000_000
 """So much is sent behind a request that takes long before it is waited for: Elasticsearch may let
 it write a segment for seconds, and take others meanwhile."""
@@ -69,6 +73,18 @@ OnProgress = Callable[[Report], None]
 Acknowledged = Callable[[Batch], None]
 
 _EVERY_ROW = sql.SQL("true")
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A batch that the checkpoint has not passed."""
+
+    batch: Batch
+    """Without its body once it is entered in the books."""
+    size: int
+    acknowledged: Acknowledged
+    is_entered: bool = False
+    """In the books."""
 
 
 class PartitionLoad:
@@ -92,9 +108,11 @@ class PartitionLoad:
         self._version = version
         self._on_progress = on_progress
         self._dead_letters = DeadLetters(means.client, document.source.table, generation)
-        self._under_way: deque[tuple[Future[Outcome], Acknowledged]] = deque()
-        self._bytes_under_way = 0
-        self._unfinished: list[Future[Outcome]] = []
+        self._sent: deque[_Sent] = deque()
+        """In the order of the reading."""
+        self._sent_bytes = 0
+        self._under_way: dict[Future[Outcome], _Sent] = {}
+        self._chunk_rows = FIRST_CHUNK_ROWS
         self._held = False
         self._row_by_row = False
         """Since a chunk failed in blocks, until one is read through."""
@@ -224,7 +242,7 @@ class PartitionLoad:
         """Sends the rows behind a position; tells whether there may be more, and the last batch."""
         connection, flow = self._means.connection, self._means.flow
         where = [self._where] if after is None else [self._where, order.after(after)]
-        limit = self._chunk_rows()
+        limit = self._next_limit()
         in_blocks = not self._row_by_row and rows_in_blocks(
             connection, self._document, order=order, where=where, limit=limit
         )
@@ -293,23 +311,25 @@ class PartitionLoad:
                 return Batch(b"", 0, position, is_settled, unwritable=[refusal])
             return batch
 
-    def _chunk_rows(self) -> int:
+    def _next_limit(self) -> int:
+        """How many rows the next chunk has."""
+        rows, self._chunk_rows = min(self._chunk_rows, CHUNK_ROWS), CHUNK_ROWS
         rate = self._means.rate_limit.documents_per_second
         # A slow rate must not keep a snapshot open for minutes.
-        return min(CHUNK_ROWS, max(1, rate * 10)) if rate else CHUNK_ROWS
+        return min(rows, max(1, rate * 10)) if rate else rows
 
     def _send(self, batch: Batch, acknowledged: Acknowledged) -> None:
         batch = transformed(self._document, batch)
         self.report.waited += self._means.rate_limit.wait(batch.rows)
         self._settle_until(self._has_room)
         future = self._means.loader.submit(self._generation, batch)
-        self._unfinished.append(future)
-        self._under_way.append((future, acknowledged))
-        self._bytes_under_way += len(batch.body)
+        sent = self._under_way[future] = _Sent(batch, len(batch.body), acknowledged)
+        self._sent.append(sent)
+        self._sent_bytes += sent.size
 
     def _has_room(self) -> bool:
-        is_idle = len(self._unfinished) < self._means.flow.connections
-        return is_idle and self._bytes_under_way < AHEAD_BYTES
+        is_idle = len(self._under_way) < self._means.flow.connections
+        return is_idle and self._sent_bytes < AHEAD_BYTES
 
     def _wait_for_all(self) -> None:
         self._settle_until(lambda: not self._under_way)
@@ -322,22 +342,28 @@ class PartitionLoad:
 
     def _wait_for_any(self) -> None:
         began = time.monotonic()
-        while self._unfinished and not wait(self._unfinished, SLOW_SECONDS, FIRST_COMPLETED).done:
+        while self._under_way and not wait(self._under_way, SLOW_SECONDS, FIRST_COMPLETED).done:
             self._means.flow.waiting(began)
 
     def _settle(self) -> None:
-        """Learns from what has ended, and takes it into the books in the order of the reading."""
-        for future in [one for one in self._unfinished if one.done()]:
-            self._unfinished.remove(future)
-            if not future.exception():
-                self._learn(future.result())
-        while self._under_way and self._under_way[0][0].done():
-            future, acknowledged = self._under_way[0]
-            outcome = future.result()
-            self._take(outcome)
-            self._under_way.popleft()
-            self._bytes_under_way -= len(outcome.batch.body)
-            acknowledged(outcome.batch)
+        for future in [one for one in self._under_way if one.done()]:
+            self._enter(future)
+        self._move_on()
+
+    def _enter(self, future: Future[Outcome]) -> None:
+        """Takes a batch that has ended into the books."""
+        sent = self._under_way[future]
+        self._learn_and_take(future.result())
+        sent.batch.body, sent.is_entered = b"", True
+        del self._under_way[future]
+
+    def _move_on(self) -> None:
+        """Moves the checkpoint behind the batches that are in the books, in the reading's order."""
+        while self._sent and self._sent[0].is_entered:
+            sent = self._sent[0]
+            sent.acknowledged(sent.batch)
+            self._sent.popleft()
+            self._sent_bytes -= sent.size
             if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
                 self._save()
 
@@ -367,10 +393,13 @@ class PartitionLoad:
 
     def _keep_what_arrived(self) -> None:
         """After an error: what arrived in order before it need not be sent again."""
+        wait(self._under_way)
         # The first error is the one to tell.
+        for future in list(self._under_way):
+            with suppress(Exception):
+                self._enter(future)
         with suppress(Exception):
-            self._wait_for_all()
-        with suppress(Exception):
+            self._move_on()
             if self._checkpoint.full_pass or self._checkpoint.watermark:
                 self._save()
 

@@ -198,15 +198,39 @@ def test_a_letter_of_a_row_that_another_load_has_written_meanwhile_is_dropped(
     numbers: Orders,
 ) -> None:
     """It was written after the other load had looked for letters."""
-    numbers.insert(range(1, 3), note="12")
     numbers.sync()
-    version = numbers.es.get(index=numbers.table.index, id="1")["_version"]
     slow = DeadLetters(numbers.es, numbers.table, generation_of(numbers))
-    refused = [Refusal("1", "too slow", version - 1), Refusal("2", "newer", version + 1)]
+    refused = [Refusal("1", "too slow", 10), Refusal("2", "newer", 30)]
     slow.settle(Outcome(Batch(b"", 0, [], settled=True), refused=refused), "all")
+    write_past_the_load(numbers, ["1", "2"], version=20)
     assert set(letters(numbers)) == {"1", "2"}
     assert set(DeadLetters(numbers.es, numbers.table, generation_of(numbers)).letters) == {"2"}
     assert set(letters(numbers)) == {"2"}
+
+
+def test_a_row_that_is_refused_when_a_later_reading_was_written_already_is_superseded(
+    numbers: Orders,
+) -> None:
+    """Batches end in any order."""
+    numbers.sync()
+    write_past_the_load(numbers, ["1", "2"], version=20)
+    refused = [Refusal("1", "too slow", 10), Refusal("2", "newer", 30)]
+    outcome = Outcome(Batch(b"", 0, [], settled=True), refused=refused)
+    DeadLetters(numbers.es, numbers.table, generation_of(numbers)).settle(outcome, "all")
+    assert set(letters(numbers)) == {"2"}
+    assert [one.id for one in outcome.refused] == ["2"]
+    assert outcome.superseded == 1
+
+
+def write_past_the_load(numbers: Orders, keys: list[str], version: int) -> None:
+    for key in keys:
+        numbers.es.index(
+            index=numbers.table.index,
+            id=key,
+            document={},
+            version=version,
+            version_type="external_gte",
+        )
 
 
 def test_rows_are_tried_again(numbers: Orders) -> None:

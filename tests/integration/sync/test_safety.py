@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from pg_es_pipeline.sync.checkpoints import Checkpoint, Checkpoints
 from pg_es_pipeline.sync.documents import Document
 from pg_es_pipeline.sync.extract import Batch
 from pg_es_pipeline.sync.indices import Generation, Indices
+from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.sync.snapshot import snapshot
 from tests.connections import postgres_settings
 from tests.integration.orders import Orders, notes
@@ -236,6 +238,65 @@ def test_batches_keep_to_their_bounds(orders: Orders) -> None:
     orders.insert(range(1, 1001))
     report = orders.sync(min_batch_size=10, max_batch_size=50)
     assert report.batches == 1000 // 50
+    assert orders.is_in_step()
+
+
+def test_the_first_chunk_is_small_so_that_there_is_something_to_send_soon(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+    by_block = partition_load.by_block
+
+    def noted(*arguments: Any, limit: int, **given: Any) -> Any:
+        limits.append(limit)
+        return by_block(*arguments, limit=limit, **given)
+
+    monkeypatch.setattr(partition_load, "by_block", noted)
+    monkeypatch.setattr(partition_load, "FIRST_CHUNK_ROWS", 100)
+    monkeypatch.setattr(partition_load, "CHUNK_ROWS", 500)
+    orders.insert(range(1, 1001))
+    assert orders.sync().rows == 1000
+    assert limits[:3] == [100, 500, 500]
+    assert orders.is_in_step()
+
+
+def test_the_checkpoint_waits_for_a_batch_that_takes_long_and_memory_does_not(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of ten batches is held until the others are through."""
+    others_are_through = threading.Event()
+    original, submit = load.Loader._try, load.Loader.submit
+    batches: list[Batch] = []
+    passed: list[object] = []
+    held: list[int] = []
+
+    def noted(self: load.Loader, generation: Generation, batch: Batch) -> object:
+        batches.append(batch)
+        return submit(self, generation, batch)
+
+    def hold_the_first(self: load.Loader, *arguments: Any) -> object:
+        if b'"_id":"1"' in arguments[1].body:
+            assert others_are_through.wait(60)
+        return original(self, *arguments)
+
+    def note(report: Report) -> None:
+        if report.rows == 900 and not others_are_through.is_set():
+            stored = Checkpoints(orders.es).read(generation_of(orders), ["all"])
+            passed.extend(one.full_pass and one.full_pass.after for one in stored.values())
+            held.extend(len(one.body) for one in batches)
+            others_are_through.set()
+
+    monkeypatch.setattr(load.Loader, "submit", noted)
+    monkeypatch.setattr(load.Loader, "_try", hold_the_first)
+    monkeypatch.setattr(partition_load, "CHECKPOINT_SECONDS", 0.0)
+    orders.insert(range(1, 1001))
+    with orders.engine(pool_size=2, max_batch_size=100) as engine:
+        report = engine.sync(engine.source(orders.table), "all", on_progress=note)
+        engine.refresh()
+    assert not any(passed)
+    # The one that is held, and the one that is being entered in the books.
+    assert [size > 0 for size in held] == [True, *[False] * 8, True]
+    assert report.rows == 1000
     assert orders.is_in_step()
 
 
