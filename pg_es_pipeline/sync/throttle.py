@@ -16,7 +16,7 @@ MAX_REQUEST_BYTES = 5_000_000
 BLOCK_ROWS = 200
 """Rows that PostgreSQL puts together at most: with ten times as many, little is left to gain."""
 
-QUICK_SECONDS, FAIR_SECONDS, SLOW_SECONDS = 0.5, 1.5, 3.0
+QUICK_SECONDS, FAIR_SECONDS, SLOW_SECONDS = 0.3, 1.5, 3.0
 """A bulk request that is quick makes the next ones larger, and a fair one no larger than the first
 ones were; a slow one makes them smaller. What is under way is then little enough to be through
 soon, should Elasticsearch become slow."""
