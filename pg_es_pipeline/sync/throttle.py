@@ -17,8 +17,8 @@ BLOCK_ROWS = 200
 """Rows that PostgreSQL puts together at most: with ten times as many, little is left to gain."""
 
 QUICK_SECONDS, FAIR_SECONDS, SLOW_SECONDS = 0.3, 1.5, 3.0
-"""A bulk request that is quick makes the next ones larger, and a fair one no larger than the first
-ones were; a slow one makes them smaller. What is under way is then little enough to be through
+"""A quick bulk request makes the next ones larger, a fair one brings them nearer to what the
+first were, and a slow one makes them smaller. What is under way is then little enough to be through
 soon, should Elasticsearch become slow."""
 
 _SLOW = f"requests take more than {SLOW_SECONDS:.0f} s"
@@ -48,7 +48,8 @@ class Flow:
         self._eased = self._last_fair = float("-inf")
         # Until the nodes have said what time they have.
         self._busy = True
-        self._quick = 0
+        self._fair = 0
+        """Requests since the number of connections changed."""
 
     @classmethod
     def of(cls, settings: BatchingSettings) -> "Flow":
@@ -77,10 +78,11 @@ class Flow:
             quick = seconds < QUICK_SECONDS and not self._busy
             documents, connections = self._most if quick else self._first
             step = max(1, self._largest // 50)
-            self.documents = max(self.documents, min(documents, self.documents + step))
-            self._quick += 1
-            if self._quick >= self.connections < connections:
-                self.connections, self._quick = self.connections + 1, 0
+            self.documents += max(-step, min(step, documents - self.documents))
+            self._fair += 1
+            if self._fair >= self.connections != connections:
+                self.connections += 1 if self.connections < connections else -1
+                self._fair = 0
 
     def waiting(self, began: float) -> None:
         """Learns from a request that is still under way."""
@@ -101,7 +103,7 @@ class Flow:
         self.throttled[why] += 1
         self.documents = max(self._smallest, self.documents // 2)
         self.connections = max(1, self.connections // 2)
-        self._quick = 0
+        self._fair = 0
 
 
 class RateLimit:

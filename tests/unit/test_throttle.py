@@ -118,6 +118,20 @@ def test_after_trouble_fair_requests_bring_back_what_it_began_with() -> None:
     assert (one.documents, one.connections) == first
 
 
+@pytest.mark.parametrize("seconds", [FAIR, QUICK])
+def test_what_quick_requests_brought_goes_again_when_they_or_the_nodes_have_no_time(
+    seconds: float,
+) -> None:
+    one = flow()
+    first = one.documents, one.connections
+    gained = after(one, QUICK, times=20).documents
+    assert one.connections > first[1]
+    one.look(Signs(busy=seconds == QUICK))
+    assert after(one, seconds).documents < gained
+    after(one, seconds, times=50)
+    assert (one.documents, one.connections) == first
+
+
 def test_until_the_nodes_have_said_that_they_have_time_they_are_not_sent_more() -> None:
     one = Flow(100, 10_000, 8)
     first = one.documents, one.connections
