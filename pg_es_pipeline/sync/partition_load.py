@@ -207,6 +207,11 @@ class PartitionLoad:
         moment = Present.of(means.connection).clock
         counted = activity(means.connection, self._source)
         scope = one_partition(self._document, checkpoint.partition)
+
+        def take(outcome: Outcome) -> None:
+            self._take(outcome)
+            self._on_progress(self.report)
+
         with comparing(means, self._generation, self._document, scope, Level.CONTENT) as comparison:
             repair = Repair(
                 means,
@@ -216,7 +221,7 @@ class PartitionLoad:
                 may_delete=deletes_allowed(
                     self._source.table.max_deletes, comparison.count_documents()
                 ),
-                take=self._learn_and_take,
+                take=take,
                 partition=checkpoint.partition,
             )
             for found in comparison.differences():
@@ -348,12 +353,13 @@ class PartitionLoad:
     def _settle(self) -> None:
         for future in [one for one in self._under_way if one.done()]:
             self._enter(future)
+            self._on_progress(self.report)
         self._move_on()
 
     def _enter(self, future: Future[Outcome]) -> None:
         """Takes a batch that has ended into the books."""
         sent = self._under_way[future]
-        self._learn_and_take(future.result())
+        self._take(future.result())
         sent.batch.body, sent.is_entered = b"", True
         del self._under_way[future]
 
@@ -367,24 +373,16 @@ class PartitionLoad:
             if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
                 self._save()
 
-    def _learn(self, outcome: Outcome) -> None:
-        """How much to send from now on."""
-        self._means.flow.done(outcome.began, outcome.seconds, outcome.why_again)
-        if signs := self._means.pressure.look():
-            self._means.flow.look(signs)
-
     def _take(self, outcome: Outcome) -> None:
-        """Takes what became of a batch into the books. Raises RowsRefused."""
-        self._dead_letters.settle(outcome, self._checkpoint.partition)
+        """Learns from what became of a batch how much to send, and notes it. Raises RowsRefused."""
         flow = self._means.flow
+        flow.done(outcome.began, outcome.seconds, outcome.why_again)
+        if signs := self._means.pressure.look():
+            flow.look(signs)
+        self._dead_letters.settle(outcome, self._checkpoint.partition)
         self.report.add(outcome)
         self.report.batch_size, self.report.connections = flow.documents, flow.connections
         self.report.throttled = flow.throttled - self._throttled_before
-        self._on_progress(self.report)
-
-    def _learn_and_take(self, outcome: Outcome) -> None:
-        self._learn(outcome)
-        self._take(outcome)
 
     def _save(self) -> None:
         self._checkpoint.version = max(self._checkpoint.version, self._version)
