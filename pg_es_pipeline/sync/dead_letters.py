@@ -116,10 +116,8 @@ class DeadLetters:
             del self.letters[key]
 
     def _drop_overtaken(self, outcome: Outcome) -> None:
-        """Batches end in any order, and loads run at once: a later reading may be written before
-        an earlier one is refused."""
-        if not outcome.refused:
-            return
+        """Batches end in any order: a later reading may be written before an earlier one is
+        refused."""
         with elastic.speaking(f"looking for refused rows of {self._generation.name}"):
             newer = dict(self._loaded({one.id: one for one in outcome.refused}))
         outcome.superseded += sum(one.id in newer for one in outcome.refused)

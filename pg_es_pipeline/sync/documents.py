@@ -132,9 +132,7 @@ class Document:
         if self.source.content_hash:
             own = sql.SQL("{} || ',\"hash\":' || {}").format(own, _HASH)
         if self.source.table.transform is not None:
-            own = sql.SQL("{} || ',\"key\":' || to_json({})::text").format(
-                own, identifier(self.source)
-            )
+            own = sql.SQL("{} || ',\"key\":' || {}").format(own, _quoted_identifier(self.source))
         return sql.SQL("(SELECT left(j.content, -1) || {} || {} || '}}}}' FROM {} j)").format(
             sql.Literal(f',"{FIELD}":'), own, self._content()
         )
