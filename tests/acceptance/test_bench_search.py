@@ -23,6 +23,7 @@ def test_one_command_measures_the_service_beside_elasticsearch_and_the_page_come
     for who in ("service", "bare relay"):
         assert results.find(f"8 connections · {who} · searches").ratio
     assert results.find("overload · neither answered nor turned away").value == 0
+    assert results.find("overload · answers again after").value > 0
     drawn = run("benchmarks.service.page", str(file))
     assert "**A short run** (`ROUNDS=1 SCALE=0.01 LENGTH=0.001`)" in drawn
     assert "| facet of status · p50 |" in drawn
