@@ -81,7 +81,9 @@ def port() -> str:
 
 @pytest.fixture
 def shell(clone: Path, port: str, tmp_path: Path) -> Iterator[Terminal]:
-    with terminal(clone, tmp_path / "curl", SEARCH_PORT=port) as opened:
+    # Dagster's usual port is left to the demo, which another test may be starting.
+    ports = {"SEARCH_PORT": port, "DAGSTER_CLI_DEV_PORT": free_port()}
+    with terminal(clone, tmp_path / "curl", **ports) as opened:
         yield opened
 
 
