@@ -4,16 +4,13 @@
         ▲                                        │ acknowledged, in order
         └────────────── checkpoint ◀─────────────┘
 
-One thread reads and keeps the books; the loader's threads send. A batch is in memory until it is
-acknowledged itself; the checkpoint passes it when all before it are.
+One thread reads and keeps the books; the loader's threads send.
 """
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from psycopg import sql
@@ -45,6 +42,7 @@ from pg_es_pipeline.sync.postgres import planned_rows
 from pg_es_pipeline.sync.reconcile import Repair, comparing, deletes_allowed
 from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.sync.scope import one_partition
+from pg_es_pipeline.sync.sending import Passed, Sending
 from pg_es_pipeline.sync.snapshot import (
     Present,
     lag_seconds,
@@ -53,7 +51,7 @@ from pg_es_pipeline.sync.snapshot import (
     snapshot,
 )
 from pg_es_pipeline.sync.staleness import activity, windows
-from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES, SLOW_SECONDS
+from pg_es_pipeline.sync.throttle import MAX_REQUEST_BYTES
 from pg_es_pipeline.sync.transforming import transformed
 
 CHUNK_ROWS = 100_000
@@ -62,29 +60,12 @@ CHUNK_ROWS = 100_000
 FIRST_CHUNK_ROWS = 10_000
 """Of the first one: PostgreSQL reads all of a chunk before there is something to send."""
 
-AHEAD_BYTES = 64_000_000
-"""So much is sent behind a request that takes long before it is waited for: Elasticsearch may let
-it write a segment for seconds, and take others meanwhile."""
-
 CHECKPOINT_SECONDS = 5.0
 """A crash repeats about this much of a load."""
 
 OnProgress = Callable[[Report], None]
-Acknowledged = Callable[[Batch], None]
 
 _EVERY_ROW = sql.SQL("true")
-
-
-@dataclass(slots=True)
-class _Sent:
-    """A batch that the checkpoint has not passed."""
-
-    batch: Batch
-    """Without its body once it is entered in the books."""
-    size: int
-    acknowledged: Acknowledged
-    is_entered: bool = False
-    """In the books."""
 
 
 class PartitionLoad:
@@ -108,10 +89,7 @@ class PartitionLoad:
         self._version = version
         self._on_progress = on_progress
         self._dead_letters = DeadLetters(means.client, document.source.table, generation)
-        self._sent: deque[_Sent] = deque()
-        """In the order of the reading."""
-        self._sent_bytes = 0
-        self._under_way: dict[Future[Outcome], _Sent] = {}
+        self._sending = Sending(means.loader, means.flow, generation, self._take, self._tell)
         self._chunk_rows = FIRST_CHUNK_ROWS
         self._held = False
         self._row_by_row = False
@@ -151,16 +129,16 @@ class PartitionLoad:
         self.report.full = True
         self.report.estimate = self._estimate(_EVERY_ROW)
 
-        def acknowledged(batch: Batch) -> None:
+        def passed(batch: Batch) -> None:
             full_pass.after = batch.position
 
         more = True
         after = full_pass.after
         while more:
             with snapshot(self._means.connection, self._version) as self._version:
-                more, last = self._send_chunk(order, after, _EVERY_ROW, acknowledged)
+                more, last = self._send_chunk(order, after, _EVERY_ROW, passed)
             after = last.position if last else after
-        self._wait_for_all()
+        self._sending.wait_for_all()
         limit(self._means.connection, self._source, checkpoint)
         checkpoint.watermark = [limit_after_full_pass(self._source, checkpoint)]
         checkpoint.full_pass = None
@@ -195,7 +173,7 @@ class PartitionLoad:
             if last is not None:
                 after = last.position
                 beyond = beyond or not last.settled
-        self._wait_for_all()
+        self._sending.wait_for_all()
         if not beyond:
             checkpoint.watermark, checkpoint.window = [settled], window
         self._save()
@@ -210,7 +188,7 @@ class PartitionLoad:
 
         def take(outcome: Outcome) -> None:
             self._take(outcome)
-            self._on_progress(self.report)
+            self._tell()
 
         with comparing(means, self._generation, self._document, scope, Level.CONTENT) as comparison:
             repair = Repair(
@@ -242,7 +220,7 @@ class PartitionLoad:
         order: Order,
         after: Sequence[str] | None,
         settled: sql.Composable,
-        acknowledged: Acknowledged,
+        passed: Passed,
     ) -> tuple[bool, Batch | None]:
         """Sends the rows behind a position; tells whether there may be more, and the last batch."""
         connection, flow = self._means.connection, self._means.flow
@@ -269,7 +247,7 @@ class PartitionLoad:
                 lambda: flow.documents,
                 MAX_REQUEST_BYTES,
             ):
-                self._send(batch, acknowledged)
+                self._send(batch, passed)
                 rows += batch.rows
                 last = batch
         except (*UNWRITABLE, *NO_ROOM):
@@ -279,7 +257,7 @@ class PartitionLoad:
             found = self._suspect(order, last.position if last else after, settled)
             if found is None:
                 raise
-            self._send(found, acknowledged)
+            self._send(found, passed)
             return True, found
         self._row_by_row = False
         return rows == limit, last
@@ -323,55 +301,19 @@ class PartitionLoad:
         # A slow rate must not keep a snapshot open for minutes.
         return min(rows, max(1, rate * 10)) if rate else rows
 
-    def _send(self, batch: Batch, acknowledged: Acknowledged) -> None:
+    def _send(self, batch: Batch, passed: Passed) -> None:
         batch = transformed(self._document, batch)
         self.report.waited += self._means.rate_limit.wait(batch.rows)
-        self._settle_until(self._has_room)
-        future = self._means.loader.submit(self._generation, batch)
-        sent = self._under_way[future] = _Sent(batch, len(batch.body), acknowledged)
-        self._sent.append(sent)
-        self._sent_bytes += sent.size
 
-    def _has_room(self) -> bool:
-        is_idle = len(self._under_way) < self._means.flow.connections
-        return is_idle and self._sent_bytes < AHEAD_BYTES
-
-    def _wait_for_all(self) -> None:
-        self._settle_until(lambda: not self._under_way)
-
-    def _settle_until(self, enough: Callable[[], bool]) -> None:
-        self._settle()
-        while not enough():
-            self._wait_for_any()
-            self._settle()
-
-    def _wait_for_any(self) -> None:
-        began = time.monotonic()
-        while self._under_way and not wait(self._under_way, SLOW_SECONDS, FIRST_COMPLETED).done:
-            self._means.flow.waiting(began)
-
-    def _settle(self) -> None:
-        for future in [one for one in self._under_way if one.done()]:
-            self._enter(future)
-            self._on_progress(self.report)
-        self._move_on()
-
-    def _enter(self, future: Future[Outcome]) -> None:
-        """Takes a batch that has ended into the books."""
-        sent = self._under_way[future]
-        self._take(future.result())
-        sent.batch.body, sent.is_entered = b"", True
-        del self._under_way[future]
-
-    def _move_on(self) -> None:
-        """Moves the checkpoint behind the batches that are in the books, in the reading's order."""
-        while self._sent and self._sent[0].is_entered:
-            sent = self._sent[0]
-            sent.acknowledged(sent.batch)
-            self._sent.popleft()
-            self._sent_bytes -= sent.size
+        def move_on(batch: Batch) -> None:
+            passed(batch)
             if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
                 self._save()
+
+        self._sending.send(batch, move_on)
+
+    def _tell(self) -> None:
+        self._on_progress(self.report)
 
     def _take(self, outcome: Outcome) -> None:
         """Learns from what became of a batch how much to send, and notes it. Raises RowsRefused."""
@@ -391,13 +333,8 @@ class PartitionLoad:
 
     def _keep_what_arrived(self) -> None:
         """After an error: what arrived in order before it need not be sent again."""
-        wait(self._under_way)
-        # The first error is the one to tell.
-        for future in list(self._under_way):
-            with suppress(Exception):
-                self._enter(future)
+        self._sending.keep_what_arrived()
         with suppress(Exception):
-            self._move_on()
             if self._checkpoint.full_pass or self._checkpoint.watermark:
                 self._save()
 
