@@ -16,10 +16,11 @@ MAX_REQUEST_BYTES = 5_000_000
 BLOCK_ROWS = 200
 """Rows that PostgreSQL puts together at most: with ten times as many, little is left to gain."""
 
-QUICK_SECONDS, FAIR_SECONDS, SLOW_SECONDS = 0.3, 1.5, 3.0
+QUICK_SECONDS, FAIR_SECONDS, SLOW_SECONDS = 0.1, 1.5, 3.0
 """A quick bulk request makes the next ones larger, a fair one brings them nearer to what the
-first were, and a slow one makes them smaller. What is under way is then little enough to be through
-soon, should Elasticsearch become slow."""
+first were, and a slow one makes them smaller. With a tenth of a second's work in it, what a request
+costs by itself hardly counts: larger ones cost Elasticsearch more, and memory. What is under way is
+then little enough to be through soon, should Elasticsearch become slow."""
 
 _SLOW = f"requests take more than {SLOW_SECONDS:.0f} s"
 
