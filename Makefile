@@ -16,10 +16,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint format test torture fuzz demo bench bench-compare bench-search bench-reconcile \
-    bench-transform bench-runs clean
+    bench-transform bench-compression bench-runs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 setup: $(INSTALLED) ## Install the project and its tools in .venv, if anything has changed
 
@@ -85,6 +85,9 @@ bench-runs: setup ## Measure Dagster: from a tick to a searchable change, and a 
 
 bench-transform: setup ## Measure what a transform costs a load
 	@$(BIN)/python -m benchmarks.transform
+
+bench-compression: setup ## Measure what compressed requests cost, and where they pay
+	@$(BIN)/python -m benchmarks.compression
 
 clean: ## Delete .venv, caches and builds; data in .stack and .dagster stay
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
-from benchmarks import changes, generations, loads, pressure, search, ticks
+from benchmarks import changes, generations, loads, search, ticks, way
 from benchmarks.compare import TOLERANCE
 from benchmarks.goals import goals, growing, only
 from benchmarks.helpers_bulk import THREADS
@@ -36,7 +36,7 @@ def page(results: Results) -> str:
         pace=f"{search.EACH_PER_SECOND:g}",
         writes=generations.CHANGES,
         counts=generations.SEARCHES,
-        narrow=f"{pressure.NARROW_BYTES / 1e6:g}",
+        narrow=f"{way.NARROW_BYTES / 1e6:g}",
         tolerance=f"{TOLERANCE:.0%}".replace("%", " %"),
     )
 

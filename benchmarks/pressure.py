@@ -6,8 +6,6 @@ the processors' time. Each comes and goes in the middle of a load.
 
 import os
 import signal
-import socket
-import socketserver
 import threading
 import time
 from collections.abc import Iterator
@@ -20,11 +18,9 @@ from benchmarks.plan import Plan
 from benchmarks.records import Record, record
 from benchmarks.servers import Servers
 from benchmarks.tables import table as described
+from benchmarks.way import Way
 from pg_es_pipeline.sync.report import Report
 from pg_es_pipeline.sync.throttle import SLOW_SECONDS
-
-NARROW_BYTES = 2_000_000
-"""Bytes a second that pass the narrow way."""
 
 UNDISTURBED, DISTURBED, AFTERWARDS = 12.0, 15.0, 20.0
 """Seconds."""
@@ -78,7 +74,7 @@ def measure(servers: Servers, plan: Plan, table: str) -> list[Record]:
 
 def narrow(servers: Servers, table: str, scale: float) -> dict[str, Any]:
     """Behind a way on which little passes for a while."""
-    with _Way(servers) as way:
+    with Way(servers) as way:
         return _load(servers.behind(way.port), table, scale, way.narrowed)
 
 
@@ -170,64 +166,3 @@ def _half_stopped(pid: int) -> Iterator[None]:
         over.set()
         thread.join()
         os.kill(pid, signal.SIGCONT)
-
-
-class _Way:
-    """Passes bytes on to Elasticsearch: all at once, or no more than NARROW_BYTES a second."""
-
-    def __init__(self, servers: Servers) -> None:
-        way = self
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                with socket.create_connection(way._address) as upstream:
-                    back = threading.Thread(
-                        target=way._pass, args=(upstream, self.request), daemon=True
-                    )
-                    back.start()
-                    way._pass(self.request, upstream, counted=True)
-
-        self._address = servers.variables["ES_HOST"], int(servers.variables["ES_PORT"])
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self._is_narrow = False
-        self._lock = threading.Lock()
-        self._free_at = 0.0
-        self.port: int = self._server.server_address[1]
-
-    def __enter__(self) -> "_Way":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @contextmanager
-    def narrowed(self) -> Iterator[None]:
-        self._is_narrow = True
-        try:
-            yield
-        finally:
-            self._is_narrow = False
-
-    def _pass(self, source: socket.socket, target: socket.socket, counted: bool = False) -> None:
-        try:
-            while data := source.recv(1 << 16):
-                if counted:
-                    self._wait_for_turn(len(data))
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            target.close()
-
-    def _wait_for_turn(self, size: int) -> None:
-        if not self._is_narrow:
-            self._free_at = 0.0
-            return
-        with self._lock:
-            turn = max(self._free_at, time.monotonic())
-            self._free_at = turn + size / NARROW_BYTES
-        while self._is_narrow and (wait := turn - time.monotonic()) > 0:
-            time.sleep(min(wait, 0.05))

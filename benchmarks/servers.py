@@ -40,6 +40,10 @@ class Servers:
         """The same, with Elasticsearch reached by another port."""
         return replace(self, variables={**self.variables, "ES_PORT": str(port)})
 
+    def compressing(self) -> "Servers":
+        """The same, sent compressed requests by the engine."""
+        return replace(self, variables={**self.variables, "ES_COMPRESS": "true"})
+
     @property
     def elasticsearch_pid(self) -> int:
         [pid] = [
@@ -65,7 +69,9 @@ class Servers:
     @property
     def _elasticsearch(self) -> ElasticsearchSettings:
         return ElasticsearchSettings(
-            host=self.variables["ES_HOST"], port=int(self.variables["ES_PORT"])
+            host=self.variables["ES_HOST"],
+            port=int(self.variables["ES_PORT"]),
+            compress="ES_COMPRESS" in self.variables,
         )
 
 

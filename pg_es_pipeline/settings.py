@@ -53,6 +53,8 @@ class ElasticsearchSettings(BaseSettings):
     api_key: SecretStr | None = None
     use_ssl: bool = False
     ca_certs: Path | None = None
+    compress: bool = False
+    """Whether bulk requests are compressed: for a way to Elasticsearch that is the limit."""
 
     @field_validator("host")
     @classmethod

@@ -33,6 +33,9 @@ class ElasticsearchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     port: int | None = Field(default=None, description="ES_PORT, 9200")
     use_ssl: bool | None = Field(default=None, description="ES_USE_SSL, false")
     ca_certs: str | None = Field(default=None, description="ES_CA_CERTS")
+    compress: bool | None = Field(
+        default=None, description="ES_COMPRESS: compress bulk requests, false"
+    )
 
     def settings(self) -> ElasticsearchSettings:
         """Raises SettingsError, naming the variables that are missing."""

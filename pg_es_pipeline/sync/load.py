@@ -7,6 +7,7 @@ What may pass is sent again; what is about one row refuses that row; what is abo
 credentials or the server fails the load.
 """
 
+import gzip
 import json
 import random
 import threading
@@ -34,6 +35,9 @@ RETRY_SECONDS = 300.0
 
 USUAL_REQUEST_LIMIT = 100 * 1024 * 1024
 """Bytes: Elasticsearch's default for `http.max_content_length`, where the role may not ask."""
+
+COMPRESSION = 1
+"""zlib's level: the quickest. Already with it there is little left of most documents."""
 
 # Positions map errors to rows, so that good items have to be in the answer too: by their status.
 _FILTER = "filter_path=errors,items.*.status,items.*.error"
@@ -91,6 +95,9 @@ class Loader:
         self._headers = HttpHeaders(elastic.authorization(settings))
         self._headers["content-type"] = "application/x-ndjson"
         self._headers["accept"] = "application/json"
+        self._compresses = settings.compress
+        if settings.compress:
+            self._headers["content-encoding"] = self._headers["accept-encoding"] = "gzip"
         self._senders = ThreadPoolExecutor(batching.pool_size, thread_name_prefix="bulk")
         self._request_bytes = 2 * MAX_REQUEST_BYTES
         self._stopped = threading.Event()
@@ -187,13 +194,16 @@ class Loader:
             return False
         return True
 
+    def _packed(self, body: bytes) -> bytes:
+        return gzip.compress(body, COMPRESSION) if self._compresses else body
+
     def _try(self, generation: Generation, request: _Request, outcome: Outcome) -> _Answer:
         """Sends once."""
         try:
             answer = self._node.perform_request(
                 "POST",
                 f"/{quote(generation.write_alias, safe='')}/_bulk?require_alias=true&{_FILTER}",
-                body=request.body,
+                body=self._packed(request.body),
                 headers=self._headers,
                 request_timeout=elastic.REQUEST_TIMEOUT,
             )

@@ -27,7 +27,9 @@ class Orders:
         return Engine(
             postgres_settings(database),
             ElasticsearchSettings(
-                host=database.environment["ES_HOST"], port=database.environment["ES_PORT"]
+                host=database.environment["ES_HOST"],
+                port=database.environment["ES_PORT"],
+                compress=database.environment.get("ES_COMPRESS", False),
             ),
             BatchingSettings(**batching),
         )

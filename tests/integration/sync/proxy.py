@@ -37,6 +37,8 @@ def proxy(port: int, choose: Choose) -> Iterator[int]:
                 response = upstream.getresponse()
                 status, content = response.status, response.read()
                 headers["content-type"] = response.headers.get("content-type", "text/plain")
+                if encoding := response.headers.get("content-encoding"):
+                    headers["content-encoding"] = encoding
                 upstream.close()
             if answer == "late cut":
                 self.close_connection = True

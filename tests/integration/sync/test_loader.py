@@ -1,5 +1,6 @@
 """No row and no state of a server stops a load for longer than it has to."""
 
+import gzip
 import itertools
 import json
 import threading
@@ -216,6 +217,23 @@ def test_only_the_refused_items_of_a_request_are_sent_again(orders: Orders) -> N
         orders.sync(pool_size=1)
     assert sent == [10, 1]
     assert list(orders.documents()) == ["5"]
+
+
+def test_requests_are_compressed_where_that_is_wanted(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders.table = orders.table.model_copy(update={"fields": {"note": {"type": "integer"}}})
+    orders.insert(range(1, 2001), note="12")
+    orders.pg.execute("UPDATE orders SET note = 'no number' WHERE id = 7")
+    sent: list[bytes] = []
+    monkeypatch.setitem(orders.database.environment, "ES_COMPRESS", "true")
+    with behind_proxy(orders, bulk_only(sent.append)):
+        report = orders.sync()
+    assert (report.rows, report.dead_letters) == (1999, 1)
+    assert list(letters(orders)) == ["7"]
+    unpacked = b"".join(map(gzip.decompress, sent))
+    assert all(f'{{"_id":"{key}",'.encode() in unpacked for key in range(1, 2001))
+    assert len(unpacked) > 5 * sum(map(len, sent))
 
 
 def test_waits_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
