@@ -7,18 +7,15 @@ and through a narrow way. The loads take turns.
 """
 
 import sys
-from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks import indices, report, tables
-from benchmarks.child import measured, run
+from benchmarks import engine, indices, report, tables
+from benchmarks.child import run
 from benchmarks.plan import Plan
 from benchmarks.records import Record, record
 from benchmarks.servers import Servers, started
-from benchmarks.tables import table as described
 from benchmarks.way import NARROW_BYTES, Way
 
 ROWS = 100_000
@@ -55,16 +52,12 @@ def measure(servers: Servers, plan: Plan, table: str) -> list[Record]:
 
 def load(servers: Servers, table: str, is_narrow: bool, compresses: bool) -> dict[str, Any]:
     """One first load."""
-    with ExitStack() as stack:
-        if is_narrow:
-            way = stack.enter_context(Way(servers))
-            stack.enter_context(way.narrowed())
-            servers = servers.behind(way.port)
-        engine = stack.enter_context((servers.compressing() if compresses else servers).engine())
-        source = engine.source(described(table))
-        with measured() as cost:
-            rows = engine.sync(source, "all").rows
-    return {**asdict(cost), "rows": rows}
+    if compresses:
+        servers = servers.compressing()
+    if not is_narrow:
+        return engine.load(servers, table)
+    with Way(servers) as way, way.narrowed():
+        return engine.load(servers.behind(way.port), table)
 
 
 def main() -> None:
