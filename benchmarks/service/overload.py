@@ -5,7 +5,7 @@ import time
 from benchmarks.indices import WrongAnswer
 from benchmarks.records import Record, record
 from benchmarks.service.plan import Bench
-from benchmarks.service.quiet import Connection
+from benchmarks.service.quiet import REFUSALS, Connection, TurnedAway
 from benchmarks.service.wrk import Answers, send
 
 TIMES = 10
@@ -19,8 +19,7 @@ BACK_SECONDS = 10.0
 """In which the service is to answer again. What was under way when the last one left may still
 be: until it has ended there is no room."""
 
-_REFUSALS = (429, 503)
-_ANSWERS = (200, *_REFUSALS)
+_ANSWERS = (200, *REFUSALS)
 
 _PAUSE = 0.1
 """Seconds between two requests of a connection, on average: so many connections make the rate."""
@@ -53,12 +52,13 @@ def measure(bench: Bench) -> list[Record]:
 
 
 def _back(bench: Bench) -> Record:
-    """How long after the flood a search is answered. Raises WrongAnswer after BACK_SECONDS."""
+    """How long after the flood a search is answered. Raises WrongAnswer when it is with an error,
+    or turned away for longer than BACK_SECONDS."""
     connection, began = Connection(bench.service.address), time.perf_counter()
     while True:
         try:
             connection.ask(bench.searches.of_service[0])
-        except WrongAnswer:
+        except TurnedAway:
             if time.perf_counter() - began > BACK_SECONDS:
                 raise
         else:
@@ -71,11 +71,11 @@ def _records(normal: Answers, flood: Answers) -> list[Record]:
     others = flood.total - flood.count(*_ANSWERS)
     slow = sum(
         count
-        for status in _REFUSALS
+        for status in REFUSALS
         for taken, count in flood.by_status.get(status, {}).items()
         if taken > IN_TIME
     )
-    refused = flood.count(*_REFUSALS)
+    refused = flood.count(*REFUSALS)
     asked = record("overload · capacity", "requests/s", [capacity])
     before = record("overload · p99 before", "ms", [usual])
     return [
@@ -96,9 +96,9 @@ def _records(normal: Answers, flood: Answers) -> list[Record]:
             before.name,
             [usual],
         ),
-        record("overload · p50 of the turned away", "ms", [flood.percentile(50, *_REFUSALS)]),
-        record("overload · p99 of the turned away", "ms", [flood.percentile(99, *_REFUSALS)]),
-        record("overload · slowest of the turned away", "ms", [flood.percentile(100, *_REFUSALS)]),
+        record("overload · p50 of the turned away", "ms", [flood.percentile(50, *REFUSALS)]),
+        record("overload · p99 of the turned away", "ms", [flood.percentile(99, *REFUSALS)]),
+        record("overload · slowest of the turned away", "ms", [flood.percentile(100, *REFUSALS)]),
         record(
             f"overload · turned away after {IN_TIME} ms",
             "%",

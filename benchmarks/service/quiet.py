@@ -24,6 +24,13 @@ _DIRECT, _SERVICE = "Elasticsearch", "service"
 _PART = 65_536
 _SHARES = {"p50": 50, "p99": 99}
 
+REFUSALS = (429, 503)
+"""HTTP statuses of who is turned away."""
+
+
+class TurnedAway(WrongAnswer):
+    """The service had no room for a request."""
+
 
 class Connection:
     """A kept connection, over which one request is made after the other."""
@@ -49,7 +56,8 @@ class Connection:
         answer = self._connection.getresponse()
         if answer.status != status:
             content = answer.read()
-            raise WrongAnswer(f"{asked.method} {asked.path}: {answer.status} {content[:500]!r}")
+            kind = TurnedAway if answer.status in REFUSALS else WrongAnswer
+            raise kind(f"{asked.method} {asked.path}: {answer.status} {content[:500]!r}")
         while part := answer.read(_PART):
             yield part
 
